@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vhost-blk: serve virtio block queues inside the host kernel.
+ *
+ * This file is the character device: ioctls, backend, start and stop.  The
+ * data path is in blk_queue.c (vring and workers) and blk_req.c (requests).
+ *
+ *  avail ring -> submission worker -> kiocb -> backend
+ *                                                 |
+ *  used ring <- completion worker <- done list <--+
+ */
+
+#include <linux/cgroup.h>
+#include <linux/compat.h>
+#include <linux/file.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "blk.h"
+
+/*
+ * VHOST_F_LOG_ALL is missing on purpose: it may be offered only when data and
+ * status writes are logged as well as the used ring.
+ */
+#define VHOST_BLK_FEATURES ((VHOST_FEATURES & ~BIT_ULL(VHOST_F_LOG_ALL)) | \
+			    BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |		   \
+			    BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |		   \
+			    BIT_ULL(VIRTIO_BLK_F_RO) |			   \
+			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		   \
+			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		   \
+			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		   \
+			    BIT_ULL(VIRTIO_BLK_F_MQ))
+
+static int vhost_blk_open(struct inode *inode, struct file *file)
+{
+	struct vhost_blk *blk;
+	unsigned int i;
+
+	blk = kvzalloc(sizeof(*blk), GFP_KERNEL);
+	if (!blk)
+		return -ENOMEM;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		vhost_blk_queue_init(&blk->queues[i], blk, i);
+		blk->vqs[i] = &blk->queues[i].vq;
+	}
+	/*
+	 * No worker of the core's: a kick calls handle_kick straight away.
+	 * Neither its log nor its heads array is used, hence the limit of 1.
+	 */
+	vhost_dev_init(&blk->dev, blk->vqs, VHOST_BLK_MAX_QUEUES, 1, 0, 0,
+		       false, NULL);
+	file->private_data = blk;
+	return nonseekable_open(inode, file);
+}
+
+static struct cgroup_subsys_state *vhost_blk_get_blkcg(void)
+{
+#ifdef CONFIG_BLK_CGROUP
+	return task_get_css(current, io_cgrp_id);
+#else
+	return NULL;
+#endif
+}
+
+static void vhost_blk_backend_close(struct vhost_blk_backend *be)
+{
+	if (be->blkcg_css)
+		css_put(be->blkcg_css);
+	if (be->helpers)
+		destroy_workqueue(be->helpers);
+	fput(be->file);
+	memset(be, 0, sizeof(*be));
+}
+
+/* Alignment that direct I/O asks of memory; a wrong guess costs a bounce. */
+static unsigned int vhost_blk_dio_mask(struct inode *inode,
+				       struct block_device *bdev)
+{
+	if (bdev)
+		return bdev_dma_alignment(bdev) |
+		       (bdev_logical_block_size(bdev) - 1);
+	if (inode->i_sb->s_bdev)
+		return bdev_logical_block_size(inode->i_sb->s_bdev) - 1;
+	return PAGE_SIZE - 1;
+}
+
+static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
+{
+	struct file *file = fget(fd);
+	struct inode *inode;
+	int err = -EINVAL;
+
+	if (!file)
+		return -EBADF;
+
+	inode = file->f_mapping->host;
+	if (!S_ISBLK(inode->i_mode) && !S_ISREG(inode->i_mode))
+		goto err_fput;
+	if (!(file->f_mode & FMODE_READ) || !file->f_op->read_iter)
+		goto err_fput;
+	if ((file->f_mode & FMODE_WRITE) && !file->f_op->write_iter)
+		goto err_fput;
+
+	be->file = file;
+	be->bdev = S_ISBLK(inode->i_mode) ? I_BDEV(inode) : NULL;
+	be->readonly = !(file->f_mode & FMODE_WRITE);
+	be->direct = file->f_flags & O_DIRECT;
+	be->nowait = (file->f_mode & FMODE_NOWAIT) &&
+		     (!be->bdev || bdev_nowait(be->bdev));
+	be->flush_bio = be->bdev && be->direct;
+	be->async = be->nowait || be->flush_bio;
+	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
+	be->blkcg_css = vhost_blk_get_blkcg();
+	be->helpers = alloc_workqueue("vhost-blk-%d", WQ_UNBOUND, 0,
+				      task_tgid_nr(current));
+	if (!be->helpers) {
+		vhost_blk_backend_close(be);
+		return -ENOMEM;
+	}
+	return 0;
+
+err_fput:
+	fput(file);
+	return err;
+}
+
+static void vhost_blk_detach(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	if (!blk->backend.file)
+		return;
+
+	/* All queues drain at the same time, then each is taken down. */
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_queue_quiesce(&blk->queues[i]);
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_queue_stop(&blk->queues[i]);
+	/* Helpers and vhost_blk_queue_done() may have a last step to do. */
+	flush_workqueue(blk->backend.helpers);
+	synchronize_rcu();
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_queue_free(&blk->queues[i]);
+	vhost_blk_backend_close(&blk->backend);
+}
+
+static int vhost_blk_attach(struct vhost_blk *blk, int fd)
+{
+	unsigned int i, started = 0;
+	int err;
+
+	if (blk->backend.file)
+		return -EBUSY;
+
+	err = vhost_blk_backend_open(&blk->backend, fd);
+	if (err)
+		return err;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		if (!vhost_vq_is_setup(&blk->queues[i].vq))
+			continue;
+		err = vhost_blk_queue_start(&blk->queues[i]);
+		if (err)
+			goto err_detach;
+		started++;
+	}
+	if (started)
+		return 0;
+	err = -EFAULT;
+
+err_detach:
+	vhost_blk_detach(blk);
+	return err;
+}
+
+static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_vring_file backend;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	if (copy_from_user(&backend, argp, sizeof(backend)))
+		return -EFAULT;
+	if (backend.index)
+		return -ENOBUFS;
+
+	if (backend.fd != VHOST_FILE_UNBIND)
+		return vhost_blk_attach(blk, backend.fd);
+
+	vhost_blk_detach(blk);
+	return 0;
+}
+
+static long vhost_blk_set_serial(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_serial serial;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	if (copy_from_user(&serial, argp, sizeof(serial)))
+		return -EFAULT;
+	if (serial.reserved)
+		return -EINVAL;
+	if (blk->backend.file)
+		return -EBUSY;
+	memcpy(blk->serial, serial.serial, sizeof(blk->serial));
+	return 0;
+}
+
+static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
+{
+	unsigned int i;
+	u64 features;
+
+	if (copy_from_user(&features, argp, sizeof(features)))
+		return -EFAULT;
+	if (features & ~VHOST_BLK_FEATURES)
+		return -EOPNOTSUPP;
+	/* The rings in use were checked against the features they have. */
+	if (blk->backend.file)
+		return -EBUSY;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		mutex_lock(&blk->vqs[i]->mutex);
+		blk->vqs[i]->acked_features = features;
+		mutex_unlock(&blk->vqs[i]->mutex);
+	}
+	return 0;
+}
+
+static long vhost_blk_set_owner(struct vhost_blk *blk)
+{
+	unsigned int i;
+	long err;
+
+	err = vhost_dev_set_owner(&blk->dev);
+	if (err)
+		return err;
+
+	/*
+	 * The core gives each virtqueue 16 KiB for indirect descriptors; only
+	 * those that are started will need it.
+	 */
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		kfree(blk->vqs[i]->indirect);
+		blk->vqs[i]->indirect = NULL;
+	}
+	return 0;
+}
+
+static long vhost_blk_reset_owner(struct vhost_blk *blk)
+{
+	struct vhost_iotlb *umem;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	umem = vhost_dev_reset_owner_prepare();
+	if (!umem)
+		return -ENOMEM;
+
+	vhost_blk_detach(blk);
+	vhost_dev_stop(&blk->dev);
+	vhost_dev_reset_owner(&blk->dev, umem);
+	memset(blk->serial, 0, sizeof(blk->serial));
+	return 0;
+}
+
+static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
+			       void __user *argp)
+{
+	u64 __user *featurep = argp;
+	u64 features;
+	long ret;
+
+	switch (ioctl) {
+	case VHOST_BLK_SET_BACKEND:
+	case VHOST_BLK_SET_BACKEND_COMPAT:
+		return vhost_blk_set_backend(blk, argp);
+	case VHOST_BLK_SET_SERIAL:
+		return vhost_blk_set_serial(blk, argp);
+	case VHOST_GET_FEATURES:
+		return put_user((u64)VHOST_BLK_FEATURES, featurep);
+	case VHOST_SET_FEATURES:
+		return vhost_blk_set_features(blk, argp);
+	case VHOST_GET_BACKEND_FEATURES:
+		return put_user((u64)0, featurep);
+	case VHOST_SET_BACKEND_FEATURES:
+		if (get_user(features, featurep))
+			return -EFAULT;
+		return features ? -EOPNOTSUPP : 0;
+	case VHOST_SET_OWNER:
+		return vhost_blk_set_owner(blk);
+	case VHOST_RESET_OWNER:
+		return vhost_blk_reset_owner(blk);
+	default:
+		ret = vhost_dev_ioctl(&blk->dev, ioctl, argp);
+		if (ret == -ENOIOCTLCMD)
+			ret = vhost_vring_ioctl(&blk->dev, ioctl, argp);
+		return ret;
+	}
+}
+
+static long vhost_blk_ioctl(struct file *file, unsigned int ioctl,
+			    unsigned long arg)
+{
+	struct vhost_blk *blk = file->private_data;
+	long ret;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_blk_do_ioctl(blk, ioctl, (void __user *)arg);
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
+static int vhost_blk_release(struct inode *inode, struct file *file)
+{
+	struct vhost_blk *blk = file->private_data;
+
+	mutex_lock(&blk->dev.mutex);
+	vhost_blk_detach(blk);
+	mutex_unlock(&blk->dev.mutex);
+	vhost_dev_stop(&blk->dev);
+	vhost_dev_cleanup(&blk->dev);
+	kvfree(blk);
+	return 0;
+}
+
+static const struct file_operations vhost_blk_fops = {
+	.owner		= THIS_MODULE,
+	.open		= vhost_blk_open,
+	.release	= vhost_blk_release,
+	.unlocked_ioctl	= vhost_blk_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct miscdevice vhost_blk_misc = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "vhost-blk",
+	.fops	= &vhost_blk_fops,
+	.mode	= 0660,
+};
+module_misc_device(vhost_blk_misc);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Host kernel accelerator for virtio-blk");

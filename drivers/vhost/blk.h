@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Types of vhost-blk and the calls between its files. */
+#ifndef _VHOST_BLK_H
+#define _VHOST_BLK_H
+
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/llist.h>
+#include <linux/rcuwait.h>
+#include <linux/uio.h>
+#include <linux/virtio_blk.h>
+#include <linux/vhost_blk.h>
+#include <linux/workqueue.h>
+
+#include "vhost.h"
+
+#define VHOST_BLK_MAX_QUEUES	128
+#define VHOST_BLK_MAX_RING	1024	/* entries */
+/*
+ * A chain of VHOST_BLK_MAX_RING descriptors, of which each may cross from one
+ * memory region into the next.
+ */
+#define VHOST_BLK_MAX_IOV	(2 * VHOST_BLK_MAX_RING)
+/* Requests fetched, and used entries written, under one hold of vq->mutex. */
+#define VHOST_BLK_BATCH		32
+/* Segments that a request holds without an allocation. */
+#define VHOST_BLK_INLINE_SEGS	8
+
+struct vhost_blk_queue;
+
+/**
+ * struct vhost_blk_backend - the file behind a device
+ * @file:	our own reference; NULL while detached
+ * @bdev:	the block device, NULL if @file is a regular file
+ * @readonly:	@file is not open for writing
+ * @direct:	@file is open with O_DIRECT
+ * @nowait:	@file can be asked not to block (IOCB_NOWAIT)
+ * @async:	reads and writes can be tried without a helper: they do not block,
+ *		or wait at most for a block device to take them
+ * @flush_bio:	a flush is one bio: no page cache lies between us and @bdev
+ * @dio_mask:	bits that must be clear in the address and the length of each
+ *		segment for direct I/O to take it
+ * @helpers:	runs what may block, see vhost_blk_req_help()
+ * @blkcg_css:	block cgroup of the process that attached the backend
+ */
+struct vhost_blk_backend {
+	struct file *file;
+	struct block_device *bdev;
+	bool readonly;
+	bool direct;
+	bool nowait;
+	bool async;
+	bool flush_bio;
+	unsigned int dio_mask;
+	struct workqueue_struct *helpers;
+	struct cgroup_subsys_state *blkcg_css;
+};
+
+/**
+ * struct vhost_blk_req - one request, preallocated for each ring slot
+ * @iocb:	the asynchronous attempt
+ * @done_node:	link in the done list of @q
+ * @help:	runs what the asynchronous attempt left over
+ * @q:		the queue it came from
+ * @segs:	data segments: @inline_segs, or an allocation if there are more
+ * @nr_segs:	number of @segs
+ * @pos:	byte offset in the backend
+ * @len:	data bytes asked for
+ * @copied:	data bytes transferred so far
+ * @status:	the status byte in guest memory, NULL if there is none
+ * @ret:	bytes moved by the last attempt, or a negative errno
+ * @used_len:	bytes written to device-writable buffers if all goes well
+ * @head:	index of the chain's first descriptor
+ * @type:	VIRTIO_BLK_T_*
+ * @inflight:	fetched and not yet in the used ring; under vq->mutex
+ * @final:	@ret is the last word on the request
+ * @bounce:	direct I/O cannot take @segs as they are
+ * @freeze:	holds freeze protection of the backend's file system
+ * @inline_segs: room for the common request
+ */
+struct vhost_blk_req {
+	struct kiocb iocb;
+	struct llist_node done_node;
+	struct work_struct help;
+	struct vhost_blk_queue *q;
+	struct iovec *segs;
+	unsigned int nr_segs;
+	loff_t pos;
+	size_t len;
+	size_t copied;
+	u8 __user *status;
+	ssize_t ret;
+	u32 used_len;
+	u32 type;
+	u16 head;
+	bool inflight;
+	bool final;
+	bool bounce;
+	bool freeze;
+	struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
+};
+
+/**
+ * struct vhost_blk_queue - a virtqueue and its two workers
+ * @vq:		the vhost core's part
+ * @blk:	the device
+ * @index:	number of the virtqueue
+ * @reqs:	one per ring slot; NULL while the queue is stopped
+ * @iov:	scratch of vhost_get_vq_desc(), under vq->mutex
+ * @submitter:	submission worker
+ * @completer:	completion worker
+ * @submit_wait: where @submitter sleeps
+ * @complete_wait: where @completer sleeps
+ * @flags:	bit numbers VHOST_BLK_KICKED
+ * @serving:	@submitter is awake and will look at @done before it sleeps
+ * @done:	requests whose attempt ended, pushed from any context
+ * @inflight:	requests fetched and not yet used, under vq->mutex
+ * @broken:	the ring is corrupt and not served, under vq->mutex
+ * @drained:	woken when a stopping queue has no request in flight
+ */
+struct vhost_blk_queue {
+	struct vhost_virtqueue vq;
+	struct vhost_blk *blk;
+	unsigned int index;
+	struct vhost_blk_req *reqs;
+	struct iovec *iov;
+	struct task_struct *submitter;
+	struct task_struct *completer;
+	struct rcuwait submit_wait;
+	struct rcuwait complete_wait;
+	unsigned long flags;
+	bool serving;
+	struct llist_head done;
+	unsigned int inflight;
+	bool broken;
+	wait_queue_head_t drained;
+};
+
+#define VHOST_BLK_KICKED	0
+
+/**
+ * struct vhost_blk - an opened /dev/vhost-blk
+ * @dev:	the vhost core's part; @dev.mutex serialises all ioctls
+ * @backend:	what is attached
+ * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
+ * @vqs:	the array that the vhost core wants
+ * @queues:	the virtqueues
+ */
+struct vhost_blk {
+	struct vhost_dev dev;
+	struct vhost_blk_backend backend;
+	u8 serial[VIRTIO_BLK_ID_BYTES];
+	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
+	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
+};
+
+/* blk_queue.c */
+void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
+			  unsigned int index);
+int vhost_blk_queue_start(struct vhost_blk_queue *q);
+void vhost_blk_queue_quiesce(struct vhost_blk_queue *q);
+void vhost_blk_queue_stop(struct vhost_blk_queue *q);
+void vhost_blk_queue_free(struct vhost_blk_queue *q);
+void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
+
+/* blk_req.c */
+void vhost_blk_req_init(struct vhost_blk_req *req, struct vhost_blk_queue *q,
+			u16 head);
+void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
+			 unsigned int in);
+void vhost_blk_req_submit(struct vhost_blk_req *req);
+bool vhost_blk_req_settle(struct vhost_blk_req *req);
+
+#endif /* _VHOST_BLK_H */

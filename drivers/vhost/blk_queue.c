@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+/* vhost-blk virtqueues: the vring on one side, the two workers on the other. */
+
+#include <linux/cgroup.h>
+#include <linux/kthread.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "blk.h"
+
+/* Called in the context of whoever writes the kick eventfd, interrupts off. */
+static void vhost_blk_handle_kick(struct vhost_work *work)
+{
+	struct vhost_poll *poll = container_of(work, struct vhost_poll, work);
+	struct vhost_blk_queue *q = container_of(poll, struct vhost_blk_queue,
+						 vq.poll);
+
+	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
+		rcuwait_wake_up(&q->submit_wait);
+}
+
+/**
+ * vhost_blk_queue_done - hand over a request whose attempt has ended
+ * @q:		its queue
+ * @req:	the request; not to be touched by the caller any more
+ *
+ * Context: any.
+ */
+void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req)
+{
+	/*
+	 * Once @req is on the list the other side may finish it and stop the
+	 * queue; the grace period in vhost_blk_detach() keeps the workers'
+	 * tasks and @q until we are through.
+	 */
+	rcu_read_lock();
+	if (llist_add(&req->done_node, &q->done)) {
+		/*
+		 * llist_add() is a full barrier, paired with the one in
+		 * vhost_blk_serve(): either we see that the submission worker
+		 * no longer serves, or it sees the request.
+		 */
+		if (!READ_ONCE(q->serving) || !task_is_running(q->submitter))
+			rcuwait_wake_up(&q->complete_wait);
+	}
+	rcu_read_unlock();
+}
+
+/* A corrupt ring is left alone until the backend is attached anew. */
+static void vhost_blk_queue_break(struct vhost_blk_queue *q)
+{
+	lockdep_assert_held(&q->vq.mutex);
+	q->broken = true;
+}
+
+/* Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do. */
+static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
+				    struct vhost_blk_req **batch)
+{
+	struct vhost_virtqueue *vq = &q->vq;
+	struct vhost_blk_req *req;
+	unsigned int out, in, n = 0;
+	int head;
+
+	mutex_lock(&vq->mutex);
+	if (!vhost_vq_get_backend(vq) || q->broken)
+		goto out_unlock;
+
+	vhost_disable_notify(&q->blk->dev, vq);
+	while (n < VHOST_BLK_BATCH) {
+		head = vhost_get_vq_desc(vq, q->iov, VHOST_BLK_MAX_IOV,
+					 &out, &in, NULL, NULL);
+		if (head < 0) {
+			vhost_blk_queue_break(q);
+			break;
+		}
+		if (head == vq->num) {
+			if (n || !vhost_enable_notify(&q->blk->dev, vq))
+				break;
+			vhost_disable_notify(&q->blk->dev, vq);
+			continue;
+		}
+
+		req = &q->reqs[head];
+		if (req->inflight) {
+			vq_err(vq, "head %d made available twice\n", head);
+			vhost_discard_vq_desc(vq, 1);
+			vhost_blk_queue_break(q);
+			break;
+		}
+		req->inflight = true;
+		q->inflight++;
+		vhost_blk_req_parse(req, out, in);
+		batch[n++] = req;
+	}
+out_unlock:
+	mutex_unlock(&vq->mutex);
+	return n;
+}
+
+/* Gives finished requests back to the guest and signals it once. */
+static void vhost_blk_publish(struct vhost_blk_queue *q,
+			      struct vhost_blk_req **reqs, unsigned int n)
+{
+	struct vring_used_elem used[VHOST_BLK_BATCH];
+	struct vhost_virtqueue *vq = &q->vq;
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		used[i].id = cpu_to_vhost32(vq, reqs[i]->head);
+		used[i].len = cpu_to_vhost32(vq, reqs[i]->used_len);
+	}
+
+	mutex_lock(&vq->mutex);
+	/* Before the guest can see the used entry and offer the head again. */
+	for (i = 0; i < n; i++)
+		reqs[i]->inflight = false;
+	/* Without the owner's memory there is nobody to tell. */
+	if (current->mm) {
+		if (vhost_add_used_n(vq, used, n))
+			vhost_blk_queue_break(q);
+		else
+			vhost_signal(&q->blk->dev, vq);
+	}
+	q->inflight -= n;
+	if (!q->inflight && !vhost_vq_get_backend(vq))
+		wake_up(&q->drained);
+	mutex_unlock(&vq->mutex);
+}
+
+/* Finishes what is on the done list; both workers may be here at once. */
+static void vhost_blk_reap(struct vhost_blk_queue *q)
+{
+	struct vhost_blk_req *finished[VHOST_BLK_BATCH];
+	struct vhost_blk_req *req, *next;
+	struct llist_node *done;
+	unsigned int n = 0;
+
+	done = llist_reverse_order(llist_del_all(&q->done));
+	llist_for_each_entry_safe(req, next, done, done_node) {
+		if (!vhost_blk_req_settle(req))
+			continue;
+		finished[n++] = req;
+		if (n == VHOST_BLK_BATCH) {
+			vhost_blk_publish(q, finished, n);
+			n = 0;
+		}
+	}
+	if (n)
+		vhost_blk_publish(q, finished, n);
+}
+
+/* Serves the ring until it is empty and the guest was told to kick again. */
+static void vhost_blk_serve(struct vhost_blk_queue *q)
+{
+	struct vhost_blk_req *batch[VHOST_BLK_BATCH];
+	struct blk_plug plug;
+	unsigned int i, n;
+
+	WRITE_ONCE(q->serving, true);
+	while ((n = vhost_blk_fetch(q, batch))) {
+		blk_start_plug(&plug);
+		for (i = 0; i < n; i++)
+			vhost_blk_req_submit(batch[i]);
+		blk_finish_plug(&plug);
+		vhost_blk_reap(q);
+		cond_resched();
+	}
+	WRITE_ONCE(q->serving, false);
+	/* Paired with llist_add() in vhost_blk_queue_done(). */
+	smp_mb();
+	if (!llist_empty(&q->done))
+		vhost_blk_reap(q);
+}
+
+/*
+ * The owner's memory is borrowed for each stretch of work and not kept while
+ * asleep, so that a dead owner's memory is not held by an open device.
+ */
+static int vhost_blk_submitter(void *data)
+{
+	struct vhost_blk_queue *q = data;
+	struct mm_struct *mm = q->blk->dev.mm;
+
+	kthread_associate_blkcg(q->blk->backend.blkcg_css);
+	while (!kthread_should_stop()) {
+		rcuwait_wait_event(&q->submit_wait,
+				   test_bit(VHOST_BLK_KICKED, &q->flags) ||
+				   kthread_should_stop(), TASK_IDLE);
+		/* The ring is read after the kick was taken. */
+		if (!test_and_clear_bit(VHOST_BLK_KICKED, &q->flags))
+			continue;
+		if (!mmget_not_zero(mm))
+			continue;
+		kthread_use_mm(mm);
+		vhost_blk_serve(q);
+		kthread_unuse_mm(mm);
+		mmput(mm);
+	}
+	kthread_associate_blkcg(NULL);
+	return 0;
+}
+
+static int vhost_blk_completer(void *data)
+{
+	struct vhost_blk_queue *q = data;
+	struct mm_struct *mm = q->blk->dev.mm;
+
+	kthread_associate_blkcg(q->blk->backend.blkcg_css);
+	while (!kthread_should_stop()) {
+		rcuwait_wait_event(&q->complete_wait,
+				   !llist_empty(&q->done) ||
+				   kthread_should_stop(), TASK_IDLE);
+		if (mmget_not_zero(mm)) {
+			kthread_use_mm(mm);
+			vhost_blk_reap(q);
+			kthread_unuse_mm(mm);
+			mmput(mm);
+		} else {
+			vhost_blk_reap(q);
+		}
+		cond_resched();
+	}
+	kthread_associate_blkcg(NULL);
+	return 0;
+}
+
+static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
+					    int (*fn)(void *), char role)
+{
+	struct task_struct *task;
+	int err;
+
+	task = kthread_create(fn, q, "vhost-%d-%c%u", task_tgid_nr(current),
+			      role, q->index);
+	if (IS_ERR(task))
+		return task;
+	err = cgroup_attach_task_all(current, task);
+	if (err) {
+		kthread_stop(task);
+		return ERR_PTR(err);
+	}
+	return task;
+}
+
+static int vhost_blk_start_workers(struct vhost_blk_queue *q)
+{
+	struct task_struct *task;
+
+	task = vhost_blk_worker(q, vhost_blk_submitter, 's');
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	q->submitter = task;
+
+	task = vhost_blk_worker(q, vhost_blk_completer, 'c');
+	if (IS_ERR(task)) {
+		kthread_stop(q->submitter);
+		q->submitter = NULL;
+		return PTR_ERR(task);
+	}
+	q->completer = task;
+	wake_up_process(q->submitter);
+	wake_up_process(q->completer);
+	return 0;
+}
+
+static void vhost_blk_free_pool(struct vhost_blk_queue *q)
+{
+	kvfree(q->reqs);
+	q->reqs = NULL;
+	kvfree(q->iov);
+	q->iov = NULL;
+	kfree(q->vq.indirect);
+	q->vq.indirect = NULL;
+}
+
+static int vhost_blk_alloc_pool(struct vhost_blk_queue *q, unsigned int num)
+{
+	unsigned int i;
+
+	q->reqs = kvcalloc(num, sizeof(*q->reqs), GFP_KERNEL_ACCOUNT);
+	q->iov = kvmalloc_array(VHOST_BLK_MAX_IOV, sizeof(*q->iov),
+				GFP_KERNEL_ACCOUNT);
+	q->vq.indirect = kmalloc_array(UIO_MAXIOV, sizeof(*q->vq.indirect),
+				       GFP_KERNEL_ACCOUNT);
+	if (!q->reqs || !q->iov || !q->vq.indirect) {
+		vhost_blk_free_pool(q);
+		return -ENOMEM;
+	}
+	for (i = 0; i < num; i++)
+		vhost_blk_req_init(&q->reqs[i], q, i);
+	return 0;
+}
+
+/**
+ * vhost_blk_queue_init - set up a stopped queue
+ * @q:		the queue, zeroed
+ * @blk:	its device
+ * @index:	its number
+ */
+void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
+			  unsigned int index)
+{
+	q->blk = blk;
+	q->index = index;
+	q->vq.handle_kick = vhost_blk_handle_kick;
+	rcuwait_init(&q->submit_wait);
+	rcuwait_init(&q->complete_wait);
+	init_llist_head(&q->done);
+	init_waitqueue_head(&q->drained);
+}
+
+/**
+ * vhost_blk_queue_start - start serving a queue whose vring is set up
+ * @q:		the queue
+ *
+ * Requests that are already available are served without a kick.
+ *
+ * Context: process context of the owner, vhost_dev.mutex held, which keeps
+ *	    the size of the ring as it is.
+ * Return: 0, or -EINVAL for a ring of more than VHOST_BLK_MAX_RING entries,
+ *	   -EFAULT if the used ring cannot be read, -ENOMEM, or what creating
+ *	   a kernel thread gives.
+ */
+int vhost_blk_queue_start(struct vhost_blk_queue *q)
+{
+	struct vhost_virtqueue *vq = &q->vq;
+	int err;
+
+	if (vq->num > VHOST_BLK_MAX_RING)
+		return -EINVAL;
+	err = vhost_blk_alloc_pool(q, vq->num);
+	if (err)
+		return err;
+	err = vhost_blk_start_workers(q);
+	if (err)
+		goto err_pool;
+
+	mutex_lock(&vq->mutex);
+	q->broken = false;
+	vhost_vq_set_backend(vq, q);
+	err = vhost_vq_init_access(vq);
+	if (err)
+		vhost_vq_set_backend(vq, NULL);
+	mutex_unlock(&vq->mutex);
+	if (err)
+		goto err_workers;
+
+	set_bit(VHOST_BLK_KICKED, &q->flags);
+	rcuwait_wake_up(&q->submit_wait);
+	return 0;
+
+err_workers:
+	kthread_stop(q->submitter);
+	kthread_stop(q->completer);
+	q->submitter = NULL;
+	q->completer = NULL;
+err_pool:
+	vhost_blk_free_pool(q);
+	return err;
+}
+
+/**
+ * vhost_blk_queue_quiesce - accept no more requests
+ * @q:		the queue, started or not
+ *
+ * Context: process context, vhost_dev.mutex held.
+ */
+void vhost_blk_queue_quiesce(struct vhost_blk_queue *q)
+{
+	mutex_lock(&q->vq.mutex);
+	vhost_vq_set_backend(&q->vq, NULL);
+	mutex_unlock(&q->vq.mutex);
+}
+
+/**
+ * vhost_blk_queue_stop - complete what was accepted, then stop the workers
+ * @q:		the queue, quiesced, started or not
+ *
+ * Context: process context, vhost_dev.mutex held.  Sleeps until the backend
+ *	    has answered every request.
+ */
+void vhost_blk_queue_stop(struct vhost_blk_queue *q)
+{
+	if (!q->reqs)
+		return;
+
+	wait_event(q->drained, !READ_ONCE(q->inflight));
+	kthread_stop(q->submitter);
+	kthread_stop(q->completer);
+}
+
+/**
+ * vhost_blk_queue_free - give back what vhost_blk_queue_start() took
+ * @q:		the queue, stopped, no helper of it running any more
+ *
+ * Context: process context, vhost_dev.mutex held, an RCU grace period after
+ *	    vhost_blk_queue_stop().
+ */
+void vhost_blk_queue_free(struct vhost_blk_queue *q)
+{
+	q->submitter = NULL;
+	q->completer = NULL;
+	vhost_blk_free_pool(q);
+}
