@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+# Every command a person needs; `make help` lists them.
+
+SHELL := /bin/bash
+KERNELS ?= 6.1 6.12
+KERNEL ?= 6.1
+VERSION := 0.1
+DESTDIR ?=
+LANES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check check-static check-unit check-qemu check-guest \
+	modules qemu shell instructions install dkms-install uninstall clean \
+	clean-cache
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: modules ## show a guest doing verified I/O through vhost-blk, set-up included
+	@testbed/deps $(DEPS_BUILD)
+	@qemu-patches/build >/dev/null
+	@tests/guest/image >/dev/null
+	testbed/run --kernel $(KERNEL) --mem 4G --timeout 900 -- tests/guest/demo
+
+check: ## run every test (LANES="unit-6.1 guest-6.1 ..." for some)
+	@tests/check $(LANES)
+
+check-static: ## checkpatch, sparse, W=1, shellcheck
+	@tests/check static
+
+check-unit: ## ioctl-level tests on both kernels
+	@tests/check $(KERNELS:%=unit-%)
+
+check-qemu: ## what -device vhost-blk-pci accepts and refuses
+	@tests/check qemu
+
+check-guest: ## whole guests on both kernels
+	@tests/check $(KERNELS:%=guest-%)
+
+DEPS_BUILD := build-essential bc
+
+ifdef KDIR
+modules: ## build the module for both kernels, or for KDIR= (and KSRC=)
+	@drivers/vhost/build '$(KDIR)' '$(KSRC)' \
+		"build/$$(make -s -C '$(KDIR)' kernelrelease)"
+else
+modules:
+	@testbed/deps $(DEPS_BUILD)
+	@set -e; for kernel in $(KERNELS); do \
+		dir=$$(testbed/kernel $$kernel); \
+		drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" "build/$$(cat "$$dir/release")"; \
+	done
+endif
+
+qemu: ## build QEMU with the vhost-blk device into the cache (about 6 min)
+	@qemu-patches/build
+
+shell: modules ## open a shell in the test host (KERNEL=6.12 for the other kernel)
+	@testbed/run --kernel $(KERNEL) --shell
+
+instructions: modules ## instructions per 4 KiB random read at ring level
+	@bench/instructions
+
+install: ## install the module for the running kernel, its udev rule, and load it
+	drivers/vhost/build /lib/modules/$$(uname -r)/build '$(KSRC)' build/$$(uname -r)
+	install -D -m 644 build/$$(uname -r)/vhost_blk.ko \
+		$(DESTDIR)/lib/modules/$$(uname -r)/updates/vhost_blk.ko
+	$(install-config)
+	depmod -a
+	modprobe vhost_blk
+
+dkms-install: ## install through DKMS, so that new kernels get the module too
+	install -d /usr/src/vhost-blk-$(VERSION)
+	cp -r --parents drivers/vhost include /usr/src/vhost-blk-$(VERSION)
+	cp drivers/vhost/dkms.conf /usr/src/vhost-blk-$(VERSION)
+	dkms install vhost-blk/$(VERSION) $(DKMS_ARGS)
+	$(install-config)
+
+uninstall: ## remove what install or dkms-install installed
+	-modprobe -r vhost_blk
+	-! command -v dkms >/dev/null || dkms remove vhost-blk/$(VERSION) --all
+	rm -rf /usr/src/vhost-blk-$(VERSION) \
+		/lib/modules/$$(uname -r)/updates/vhost_blk.ko \
+		/lib/udev/rules.d/60-vhost-blk.rules /etc/modules-load.d/vhost-blk.conf
+	depmod -a
+
+define install-config
+	install -D -m 644 drivers/vhost/60-vhost-blk.rules \
+		$(DESTDIR)/lib/udev/rules.d/60-vhost-blk.rules
+	install -d $(DESTDIR)/etc/modules-load.d
+	echo vhost_blk >$(DESTDIR)/etc/modules-load.d/vhost-blk.conf
+endef
+
+clean: ## remove what was built in this tree
+	rm -rf build
+
+clean-cache: ## remove downloads and builds from the cache
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vhost-blk"
