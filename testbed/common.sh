@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # What the scripts of the test host share: the cache's place, progress lines, becoming root.
 
+# shellcheck disable=SC2034 # used by those who source this file
 # Everything below it can be rebuilt from nothing.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vhost-blk
 
