@@ -122,6 +122,8 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 	case VIRTIO_BLK_T_FLUSH:
 		return 0;
 	case VIRTIO_BLK_T_GET_ID:
+		if (out_len)
+			return -EIO;
 		return vhost_blk_get_id(req, in_iov, in, in_len);
 	default:
 		return -EOPNOTSUPP;
