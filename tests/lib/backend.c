@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Disks for tests. */
+#define _GNU_SOURCE
+#include "backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NULLB_DIR	"/sys/kernel/config/nullb"
+#define SETTLE_TRIES	200	/* of 10 ms each */
+#define MADE_MAX	64
+#define NAME_LEN	48
+#define DIR_LEN		128
+
+enum made_kind { MADE_TMPFS, MADE_NULL, MADE_LOOP, MADE_DM, MADE_MOUNT };
+
+struct made {
+	enum made_kind kind;
+	char path[BACKEND_PATH_MAX];
+	char name[NAME_LEN];
+};
+
+static struct made made[MADE_MAX];
+static unsigned int nr_made;
+static unsigned int serial_number;
+
+static int failed(const char *what, const char *path)
+{
+	int ret = -errno;
+
+	fprintf(stderr, "backend: %s %s: %s\n", what, path, strerror(-ret));
+	return ret;
+}
+
+static struct made *remember(enum made_kind kind, const char *path, const char *name)
+{
+	struct made *m = &made[nr_made++];
+
+	m->kind = kind;
+	snprintf(m->path, sizeof(m->path), "%s", path);
+	snprintf(m->name, sizeof(m->name), "%s", name);
+	return m;
+}
+
+static void unique_name(char *name)
+{
+	snprintf(name, NAME_LEN, "vhost-blk-%d-%u", getpid(), serial_number++);
+}
+
+static int write_text(const char *dir, const char *name, const char *text)
+{
+	char path[2 * BACKEND_PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return failed("open", path);
+	if (write(fd, text, strlen(text)) < 0)
+		ret = failed("write", path);
+	close(fd);
+	return ret;
+}
+
+static int write_number(const char *dir, const char *name, unsigned int value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", value);
+	return write_text(dir, name, text);
+}
+
+/* Mounts of tests are for their own eyes, and go when they do. */
+static int private_mounts(void)
+{
+	static bool done;
+
+	if (done)
+		return 0;
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return failed("unshare", "mounts");
+	done = true;
+	return 0;
+}
+
+static int make_mount_point(char *dir)
+{
+	snprintf(dir, BACKEND_PATH_MAX, "/tmp/vhost-blk.XXXXXX");
+	if (!mkdtemp(dir))
+		return failed("mkdtemp", dir);
+	return private_mounts();
+}
+
+int backend_tmpfs(char *dir, size_t size)
+{
+	char options[32];
+	int ret = make_mount_point(dir);
+
+	if (ret)
+		return ret;
+	snprintf(options, sizeof(options), "size=%zu", size);
+	if (mount("tmpfs", dir, "tmpfs", 0, options))
+		return failed("mount", dir);
+	remember(MADE_TMPFS, dir, "");
+	return 0;
+}
+
+int backend_file(char *path, const char *dir, const char *name, size_t size)
+{
+	int fd;
+
+	snprintf(path, BACKEND_PATH_MAX, "%.100s/%.50s", dir, name);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return failed("open", path);
+	if (ftruncate(fd, size)) {
+		close(fd);
+		return failed("ftruncate", path);
+	}
+	close(fd);
+	return 0;
+}
+
+/* The device node may come a little after the device. */
+static int wait_for_node(const char *path)
+{
+	int i;
+
+	for (i = 0; i < SETTLE_TRIES; i++) {
+		if (!access(path, R_OK | W_OK))
+			return 0;
+		usleep(10000);
+	}
+	return failed("wait for", path);
+}
+
+static int null_node(char *path, const char *dir, const char *name)
+{
+	char file[2 * BACKEND_PATH_MAX], index[16] = "";
+	int fd;
+
+	/* Kernels from 6.10 name the disk as its directory, older ones by a number. */
+	snprintf(path, BACKEND_PATH_MAX, "/sys/block/%.100s", name);
+	if (!access(path, F_OK)) {
+		snprintf(path, BACKEND_PATH_MAX, "/dev/%.100s", name);
+		return wait_for_node(path);
+	}
+	snprintf(file, sizeof(file), "%s/index", dir);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return failed("open", file);
+	if (read(fd, index, sizeof(index) - 1) < 1) {
+		close(fd);
+		return failed("read", file);
+	}
+	close(fd);
+	snprintf(path, BACKEND_PATH_MAX, "/dev/nullb%d", atoi(index));
+	return wait_for_node(path);
+}
+
+int backend_null(char *path, const struct null_blk *spec)
+{
+	char name[NAME_LEN], dir[DIR_LEN];
+	struct made *m;
+	int ret;
+
+	unique_name(name);
+	snprintf(dir, sizeof(dir), NULLB_DIR "/%s", name);
+	if (mkdir(dir, 0700))
+		return failed("mkdir", dir);
+	m = remember(MADE_NULL, "", name);
+	ret = write_number(dir, "size", spec->size_mib);
+	if (!ret)
+		ret = write_number(dir, "blocksize", spec->block_size ?: 512);
+	if (!ret)
+		ret = write_number(dir, "memory_backed", 1);
+	if (!ret && spec->cache_mib)
+		ret = write_number(dir, "cache_size", spec->cache_mib);
+	if (!ret && spec->queue_depth)
+		ret = write_number(dir, "hw_queue_depth", spec->queue_depth);
+	if (!ret && spec->delay_us)
+		ret = write_number(dir, "irqmode", 2);
+	if (!ret && spec->delay_us)
+		ret = write_number(dir, "completion_nsec", spec->delay_us * 1000);
+	if (!ret)
+		ret = write_number(dir, "power", 1);
+	if (!ret)
+		ret = null_node(path, dir, name);
+	if (!ret)
+		snprintf(m->path, sizeof(m->path), "%s", path);
+	return ret;
+}
+
+int backend_null_unplug(const char *path)
+{
+	char dir[DIR_LEN];
+	unsigned int i;
+
+	for (i = 0; i < nr_made; i++) {
+		if (made[i].kind != MADE_NULL || strcmp(made[i].path, path))
+			continue;
+		snprintf(dir, sizeof(dir), NULLB_DIR "/%s", made[i].name);
+		return write_number(dir, "power", 0);
+	}
+	return -ENODEV;
+}
+
+int backend_loop(char *path, const char *file)
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control, loop = -1, number, ret = 0;
+
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return failed("open", "/dev/loop-control");
+	number = ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	if (number < 0)
+		return failed("find a loop device for", file);
+	snprintf(path, BACKEND_PATH_MAX, "/dev/loop%d", number);
+	ret = wait_for_node(path);
+	if (ret)
+		return ret;
+	config.fd = open(file, O_RDWR | O_CLOEXEC);
+	loop = open(path, O_RDWR | O_CLOEXEC);
+	if ((int)config.fd < 0 || loop < 0 || ioctl(loop, LOOP_CONFIGURE, &config)) {
+		ret = failed("set up a loop device for", file);
+		close(loop);
+	} else {
+		/* Its open file keeps the device from clearing itself. */
+		snprintf(remember(MADE_LOOP, path, "")->name, NAME_LEN, "%d", loop);
+	}
+	close(config.fd);
+	return ret;
+}
+
+static int dm_call(unsigned long cmd, const char *name, const char *table, uint32_t flags,
+		   uint64_t *dev)
+{
+	char buf[8192] __attribute__((aligned(8))) = "";
+	struct dm_ioctl *io = (struct dm_ioctl *)buf;
+	size_t at = sizeof(*io);
+	int control, ret = 0;
+	const char *line;
+
+	io->version[0] = DM_VERSION_MAJOR;
+	io->data_size = sizeof(buf);
+	io->data_start = sizeof(*io);
+	io->flags = flags;
+	snprintf(io->name, sizeof(io->name), "%s", name);
+	for (line = table; line && *line; line = strchr(line, '\n') + 1) {
+		struct dm_target_spec *spec = (struct dm_target_spec *)(buf + at);
+		unsigned long long start, length;
+		int args = 0;
+
+		if (sscanf(line, "%llu %llu %15s %n", &start, &length, spec->target_type,
+			   &args) < 3)
+			return -EINVAL;
+		spec->sector_start = start;
+		spec->length = length;
+		at += sizeof(*spec);
+		at += sprintf(buf + at, "%.*s", (int)(strchr(line, '\n') - line - args),
+			      line + args) + 1;
+		at = (at + 7) & ~7UL;
+		spec->next = buf + at - (char *)spec;
+		io->target_count++;
+	}
+	control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return failed("open", "/dev/mapper/control");
+	if (ioctl(control, cmd, io))
+		ret = failed("device-mapper call for", name);
+	else if (dev)
+		*dev = io->dev;
+	close(control);
+	return ret;
+}
+
+int backend_dm(char *path, const char *table)
+{
+	char name[NAME_LEN];
+	uint64_t dev = 0;
+	int ret;
+
+	unique_name(name);
+	ret = dm_call(DM_DEV_CREATE, name, NULL, 0, NULL);
+	if (ret)
+		return ret;
+	remember(MADE_DM, "", name);
+	ret = dm_call(DM_TABLE_LOAD, name, table, 0, NULL);
+	if (!ret)	/* without the suspend flag this resumes */
+		ret = dm_call(DM_DEV_SUSPEND, name, NULL, 0, &dev);
+	if (ret)
+		return ret;
+	snprintf(path, BACKEND_PATH_MAX, "/dev/dm-%u", minor(dev));
+	return wait_for_node(path);
+}
+
+static int run(char *const argv[])
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return failed("fork", argv[0]);
+	if (!pid) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return failed("wait for", argv[0]);
+	if (status) {
+		fprintf(stderr, "backend: %s failed\n", argv[0]);
+		return -EIO;
+	}
+	return 0;
+}
+
+int backend_mkfs(char *dir, const char *fstype, const char *device)
+{
+	char program[32];
+	char *argv[] = { program, "-q", (char *)device, NULL };
+	int ret;
+
+	snprintf(program, sizeof(program), "mkfs.%s", fstype);
+	ret = run(argv);
+	if (!ret)
+		ret = make_mount_point(dir);
+	if (ret)
+		return ret;
+	if (mount(device, dir, fstype, 0, NULL))
+		return failed("mount", dir);
+	remember(MADE_MOUNT, dir, "");
+	return 0;
+}
+
+static void remove_one(struct made *m)
+{
+	char dir[DIR_LEN];
+	int i, ret = -1;
+
+	/* The last reference to a disk may still be on its way out. */
+	for (i = 0; i < SETTLE_TRIES && ret; i++) {
+		switch (m->kind) {
+		case MADE_TMPFS:
+		case MADE_MOUNT:
+			ret = umount(m->path);
+			if (!ret)
+				rmdir(m->path);
+			break;
+		case MADE_LOOP:
+			ret = close(atoi(m->name));
+			break;
+		case MADE_DM:
+			ret = dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
+			break;
+		case MADE_NULL:
+			snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);
+			ret = rmdir(dir);
+			break;
+		}
+		if (ret)
+			usleep(10000);
+	}
+	if (ret)
+		failed("remove", m->path);
+}
+
+unsigned int backend_mark(void)
+{
+	return nr_made;
+}
+
+void backend_remove_since(unsigned int mark)
+{
+	while (nr_made > mark)
+		remove_one(&made[--nr_made]);
+}
+
+int64_t backend_size(int fd)
+{
+	struct stat st;
+	uint64_t size;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISBLK(st.st_mode))
+		return st.st_size;
+	return ioctl(fd, BLKGETSIZE64, &size) ? -errno : (int64_t)size;
+}
+
+int64_t backend_stat(const char *path, unsigned int field)
+{
+	char file[2 * BACKEND_PATH_MAX];
+	long long value = -1;
+	unsigned int i;
+	FILE *f;
+
+	snprintf(file, sizeof(file), "/sys/block/%s/stat", strrchr(path, '/') + 1);
+	f = fopen(file, "re");
+	if (!f)
+		return failed("open", file);
+	for (i = 0; i <= field; i++) {
+		if (fscanf(f, "%lld", &value) != 1) {
+			value = -EINVAL;
+			break;
+		}
+	}
+	fclose(f);
+	return value;
+}

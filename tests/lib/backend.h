@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Disks for tests: files on several filesystems, null_blk, loop and
+ * device-mapper devices.
+ *
+ * Makers return 0 or a negative errno, having said on stderr what failed.
+ */
+#ifndef TESTS_LIB_BACKEND_H
+#define TESTS_LIB_BACKEND_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#define BACKEND_PATH_MAX	160
+
+struct null_blk {
+	unsigned int size_mib;
+	unsigned int block_size;	/* bytes; 0: 512 */
+	unsigned int delay_us;		/* of each completion; 0: completes at once */
+	unsigned int queue_depth;	/* 0: the driver's own */
+	unsigned int cache_mib;		/* volatile write cache; 0: none */
+};
+
+/* A tmpfs of this process' own, with room for size bytes. */
+int backend_tmpfs(char *dir, size_t size);
+/* A sparse file. */
+int backend_file(char *path, const char *dir, const char *name, size_t size);
+/* A null_blk device which keeps what is written to it. */
+int backend_null(char *path, const struct null_blk *spec);
+/* Makes the null_blk device at path disappear, as if it were unplugged. */
+int backend_null_unplug(const char *path);
+/* A loop device over a file. */
+int backend_loop(char *path, const char *file);
+/* A device-mapper device from lines of "start length target arguments". */
+int backend_dm(char *path, const char *table);
+/* Makes a filesystem on a device or file and mounts it. */
+int backend_mkfs(char *dir, const char *fstype, const char *device);
+
+/* Takes away what was made since the mark, latest first; mark 0 is the start. */
+unsigned int backend_mark(void);
+void backend_remove_since(unsigned int mark);
+
+/* Size of a file or block device in bytes, or -errno. */
+int64_t backend_size(int fd);
+/* A field of a block device's statistics, counted from 0; see Documentation/block/stat.rst. */
+int64_t backend_stat(const char *path, unsigned int field);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A virtio driver in userspace that drives /dev/vhost-blk: guest memory, the
+ * device's ioctls and split virtqueues.
+ *
+ * Functions that can fail return 0 or a negative errno. Those between
+ * vq_add() and vq_take() are the data path: they check nothing that a
+ * caller can know for itself.
+ */
+#ifndef TESTS_LIB_VRING_H
+#define TESTS_LIB_VRING_H
+
+#include <linux/vhost.h>
+#include <linux/vhost_blk.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VHOST_BLK_DEVICE	"/dev/vhost-blk"
+
+#define GUEST_REGIONS_MAX	64
+
+/* Guest memory: regions of one memfd, each at a guest-physical address. */
+struct guest_region {
+	uint64_t gpa;
+	size_t size;	/* bytes */
+	char *host;
+	size_t used;	/* bytes handed out by guest_alloc() */
+};
+
+struct guest_memory {
+	int fd;
+	size_t size;	/* bytes in the memfd */
+	unsigned int nregions;
+	struct guest_region region[GUEST_REGIONS_MAX];
+};
+
+int guest_memory_init(struct guest_memory *mem);
+/* Adds a region; returns its number. */
+int guest_memory_add(struct guest_memory *mem, uint64_t gpa, size_t size);
+void guest_memory_free(struct guest_memory *mem);
+
+/* Zeroed memory of a region; NULL when the region is used up. */
+void *guest_alloc(struct guest_memory *mem, unsigned int region, size_t size, size_t align);
+uint64_t guest_address(const struct guest_memory *mem, const void *host);
+
+struct vhost_blk {
+	int fd;
+	uint64_t features;
+	struct guest_memory *mem;
+};
+
+/* Opens the device, becomes its owner, sets features and memory table. */
+int vhost_blk_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t features);
+int vhost_blk_set_memory(struct vhost_blk *dev);
+int vhost_blk_attach(struct vhost_blk *dev, int backend);
+int vhost_blk_detach(struct vhost_blk *dev);
+void vhost_blk_close(struct vhost_blk *dev);
+
+struct vq_segment {
+	uint64_t addr;	/* guest-physical */
+	uint32_t len;	/* bytes */
+};
+
+struct vq {
+	struct vhost_blk *dev;
+	unsigned int index;
+	unsigned int num;
+	bool event_idx;
+	int kick;
+	int call;
+	int err;
+
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+
+	uint16_t avail_idx;	/* may be ahead of what the device was told */
+	uint16_t told_idx;	/* available index when a kick was last considered */
+	uint16_t used_idx;	/* next used entry to take */
+	unsigned int nr_free;
+	uint16_t free_head;
+	uint16_t *next;		/* free list and chains, out of the device's reach */
+	void **cookie;		/* by head */
+};
+
+/* Allocates a ring in region 0 and tells the device about it. */
+int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned int num);
+/* Forgets what is in flight: the ring is as after vq_setup(), at index base. */
+int vq_restart(struct vq *vq, uint16_t base);
+void vq_free(struct vq *vq);
+/* Index of the next available entry the device will serve, or -errno. */
+int vq_get_base(struct vq *vq);
+
+/*
+ * Puts a chain of nr_out readable and nr_in writable segments on the ring.
+ * Returns its head, or -ENOSPC. The device sees it at vq_submit(). The
+ * cookie, which vq_take() gives back, must not be NULL.
+ */
+int vq_add(struct vq *vq, const struct vq_segment *segment, unsigned int nr_out,
+	      unsigned int nr_in, void *cookie);
+/* The same through a table of nr_out + nr_in descriptors in guest memory. */
+int vq_add_indirect(struct vq *vq, struct vring_desc *table,
+		       const struct vq_segment *segment, unsigned int nr_out,
+		       unsigned int nr_in, void *cookie);
+
+/* The steps of vq_submit(), for those who want to do them wrong. */
+void vq_push(struct vq *vq, uint16_t head);
+void vq_publish(struct vq *vq);
+bool vq_kick_wanted(struct vq *vq);
+int vq_kick(struct vq *vq);
+
+/* Shows the device all that was added, and kicks if it wants that. */
+void vq_submit(struct vq *vq);
+
+/* Takes a used entry, if there is one; cookie is NULL if its id is not in flight. */
+bool vq_take(struct vq *vq, struct vring_used_elem *elem, void **cookie);
+/* Entries in the used ring, taken or not. */
+uint16_t vq_used_idx(const struct vq *vq);
+/* Sleeps on the call eventfd until there is a used entry: 0 or -ETIMEDOUT. */
+int vq_wait(struct vq *vq, int timeout_ms);
+
+/* The event index words, which lie behind the rings. */
+static inline volatile __virtio16 *vq_used_event_word(struct vq *vq)
+{
+	return &vq->avail->ring[vq->num];
+}
+
+static inline volatile __virtio16 *vq_avail_event_word(struct vq *vq)
+{
+	return (__virtio16 *)&vq->used->ring[vq->num];
+}
+
+/* Takes the count off an eventfd without sleeping. */
+uint64_t event_count(int eventfd);
+/* Sleeps until an eventfd is signalled, leaves its count: 0 or -ETIMEDOUT. */
+int event_wait(int eventfd, int timeout_ms);
+int64_t now_ms(void);
+
+#endif

@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The ioctls: good and bad arguments, and wrong order. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#define DISK_SIZE	(1 * MIB)
+
+static int set_backend(struct unit *u, unsigned long cmd, unsigned int index, int fd)
+{
+	struct vhost_vring_file file = { .index = index, .fd = fd };
+
+	return ioctl(u->dev.fd, cmd, &file);
+}
+
+static int set_state(struct unit *u, unsigned long cmd, unsigned int index, unsigned int num)
+{
+	struct vhost_vring_state state = { .index = index, .num = num };
+
+	return ioctl(u->dev.fd, cmd, &state);
+}
+
+static int set_file(struct unit *u, unsigned long cmd, unsigned int index, int fd)
+{
+	struct vhost_vring_file file = { .index = index, .fd = fd };
+
+	return ioctl(u->dev.fd, cmd, &file);
+}
+
+static int set_serial(struct unit *u, const char *text, uint32_t reserved)
+{
+	struct vhost_blk_serial serial = { .reserved = reserved };
+
+	strncpy((char *)serial.serial, text, sizeof(serial.serial));
+	return ioctl(u->dev.fd, VHOST_BLK_SET_SERIAL, &serial);
+}
+
+static void open_only(struct unit *u)
+{
+	u->dev.mem = &u->mem;
+	u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
+	assert_ok(u->dev.fd);
+}
+
+/*
+ * Bug 8: the dirty log must not be offered while not everything is logged.
+ * The rest is what a client may count on.
+ */
+static void offers_the_documented_features(void **state)
+{
+	const uint64_t want = BIT64(VIRTIO_F_NOTIFY_ON_EMPTY) | BIT64(VIRTIO_F_ANY_LAYOUT) |
+		BIT64(VIRTIO_RING_F_INDIRECT_DESC) | BIT64(VIRTIO_RING_F_EVENT_IDX) |
+		BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_BLK_F_SEG_MAX) |
+		BIT64(VIRTIO_BLK_F_GEOMETRY) | BIT64(VIRTIO_BLK_F_RO) |
+		BIT64(VIRTIO_BLK_F_BLK_SIZE) | BIT64(VIRTIO_BLK_F_FLUSH) |
+		BIT64(VIRTIO_BLK_F_TOPOLOGY) | BIT64(VIRTIO_BLK_F_MQ);
+	struct unit *u = *state;
+	uint64_t features = 0;
+
+	open_only(u);
+	assert_ok(ioctl(u->dev.fd, VHOST_GET_FEATURES, &features));
+	assert_false(features & BIT64(VHOST_F_LOG_ALL));
+	assert_false(features & BIT64(VIRTIO_F_ACCESS_PLATFORM));
+	assert_int_equal(features, want);
+}
+
+static void refuses_unknown_features(void **state)
+{
+	struct unit *u = *state;
+	uint64_t features;
+	unsigned int bit;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	for (bit = 0; bit < 64; bit++) {
+		uint64_t offered = 0;
+
+		assert_ok(ioctl(u->dev.fd, VHOST_GET_FEATURES, &offered));
+		features = BIT64(bit);
+		if (offered & features)
+			continue;
+		assert_errno(ioctl(u->dev.fd, VHOST_SET_FEATURES, &features), EOPNOTSUPP);
+	}
+	/* The features set before are still in force: an event index ring works. */
+	unit_vqs(u, 1, 8);
+	unit_attach(u);
+	expect_alive(u);
+	expect_alive(u);
+}
+
+static void has_no_backend_features(void **state)
+{
+	struct unit *u = *state;
+	uint64_t features = ~0ULL;
+
+	unit_open(u, FEATURES);
+	assert_ok(ioctl(u->dev.fd, VHOST_GET_BACKEND_FEATURES, &features));
+	assert_int_equal(features, 0);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &features));
+	features = 1;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &features), EOPNOTSUPP);
+}
+
+static void wants_an_owner_first(void **state)
+{
+	struct vhost_memory table = { 0 };
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	open_only(u);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EPERM);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, -1), EPERM);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, u->disk), EPERM);
+	assert_errno(set_serial(u, "serial", 0), EPERM);
+	assert_errno(ioctl(u->dev.fd, VHOST_RESET_OWNER), EPERM);
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, &table), EPERM);
+	assert_errno(set_state(u, VHOST_SET_VRING_NUM, 0, 8), EPERM);
+	assert_errno(set_file(u, VHOST_SET_VRING_KICK, 0, -1), EPERM);
+}
+
+static void has_one_owner(void **state)
+{
+	struct unit *u = *state;
+
+	open_only(u);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_OWNER));
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_OWNER), EBUSY);
+}
+
+/* Bug 6: fget() returns NULL, not an error pointer, for a bad descriptor. */
+static void refuses_bad_descriptors(void **state)
+{
+	struct unit *u = *state;
+	int path;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	path = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	assert_ok(path);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, path), EBADF);
+	close(path);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, path), EBADF);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, -2), EBADF);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, 1 << 30), EBADF);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void expect_einval(struct unit *u, int fd)
+{
+	assert_ok(fd);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, fd), EINVAL);
+	close(fd);
+}
+
+static void refuses_what_is_no_disk(void **state)
+{
+	struct unit *u = *state;
+	char dir[BACKEND_PATH_MAX], path[BACKEND_PATH_MAX];
+	int pipe_fd[2];
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_ok(backend_tmpfs(dir, MIB));
+	assert_ok(backend_file(path, dir, "disk", DISK_SIZE));
+	expect_einval(u, open(path, O_WRONLY | O_CLOEXEC));
+	expect_einval(u, open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	expect_einval(u, open("/dev/null", O_RDWR | O_CLOEXEC));
+	expect_einval(u, open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC));
+	expect_einval(u, eventfd(0, EFD_CLOEXEC));
+	expect_einval(u, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	assert_ok(pipe(pipe_fd));
+	expect_einval(u, pipe_fd[0]);
+	expect_einval(u, pipe_fd[1]);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void attaches_one_backend(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EBUSY);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, u->disk), EBUSY);
+	expect_alive(u);
+	unit_detach(u);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void attaches_and_detaches_under_the_other_number(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_ok(set_backend(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, u->disk));
+	expect_alive(u);
+	assert_ok(set_backend(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, -1));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void has_one_backend_for_all_rings(void **state)
+{
+	static const unsigned int index[] = { 1, 127, 128, UINT32_MAX };
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 2, 8);
+	for (i = 0; i < ARRAY_SIZE(index); i++) {
+		assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, index[i], u->disk), ENOBUFS);
+		assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, index[i], -1), ENOBUFS);
+	}
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void detaches_when_nothing_is_attached(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_detach(u);
+	unit_vqs(u, 1, 8);
+	unit_detach(u);
+	unit_attach(u);
+	unit_detach(u);
+	unit_detach(u);
+}
+
+static void attach_wants_a_ring(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+	/* A size alone makes no ring. */
+	assert_ok(set_state(u, VHOST_SET_VRING_NUM, 0, 8));
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+	expect_workers(getpid(), 0);
+	unit_vqs(u, 1, 8);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void attach_wants_memory(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	open_only(u);
+	u->dev.features = FEATURES;
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_OWNER));
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &u->dev.features));
+	unit_vqs(u, 1, 8);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+/* Ring addresses that cannot be used fail the attach, and harm nothing. */
+static void attach_wants_a_usable_ring(void **state)
+{
+	struct vhost_vring_addr addr = { .index = 0 };
+	struct unit *u = *state;
+	char *hole;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+
+	addr.desc_user_addr = 0xffff888000000000ULL;
+	addr.avail_user_addr = 0xffff888000010000ULL;
+	addr.used_user_addr = 0xffff888000020000ULL;
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr));
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+
+	hole = mmap(NULL, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(hole != MAP_FAILED);
+	addr.desc_user_addr = (uintptr_t)hole;
+	addr.avail_user_addr = (uintptr_t)hole + 16384;
+	addr.used_user_addr = (uintptr_t)hole + 32768;
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr));
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+	munmap(hole, 65536);
+
+	expect_workers(getpid(), 0);
+	assert_ok(vq_restart(&u->vq[0], 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void attach_refuses_larger_rings(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 2048);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EINVAL);
+	unit_detach(u);
+	vq_free(&u->vq[0]);
+	unit_vqs(u, 1, 1024);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void ring_sizes_are_checked(void **state)
+{
+	static const unsigned int bad[] = { 0, 3, 6, 1023, 65536, 0x80000000, UINT32_MAX };
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_open(u, FEATURES);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_errno(set_state(u, VHOST_SET_VRING_NUM, 0, bad[i]), EINVAL);
+	assert_ok(set_state(u, VHOST_SET_VRING_NUM, 127, 1024));
+}
+
+static void has_128_rings(void **state)
+{
+	static const unsigned int bad[] = { 128, 129, 65535, UINT32_MAX };
+	static const unsigned long cmd[] = {
+		VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_GET_VRING_BASE,
+		VHOST_SET_VRING_ADDR, VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL,
+		VHOST_SET_VRING_ERR,
+	};
+	struct vhost_vring_addr argument;	/* the largest of all */
+	struct unit *u = *state;
+	unsigned int i, c;
+
+	unit_open(u, FEATURES);
+	for (c = 0; c < ARRAY_SIZE(cmd); c++) {
+		for (i = 0; i < ARRAY_SIZE(bad); i++) {
+			memset(&argument, 0, sizeof(argument));
+			argument.index = bad[i];
+			assert_errno(ioctl(u->dev.fd, cmd[c], &argument), ENOBUFS);
+		}
+	}
+	assert_ok(set_state(u, VHOST_GET_VRING_BASE, 127, 0));
+}
+
+static void ring_addresses_are_checked(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_vring_addr addr;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	memset(&addr, 0, sizeof(addr));
+	addr.desc_user_addr = (uintptr_t)u->vq[0].desc;
+	addr.avail_user_addr = (uintptr_t)u->vq[0].avail + 1;
+	addr.used_user_addr = (uintptr_t)u->vq[0].used;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr), EINVAL);
+	addr.avail_user_addr--;
+	addr.used_user_addr += 2;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr), EINVAL);
+	addr.used_user_addr -= 2;
+	addr.flags = 2;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr), EOPNOTSUPP);
+	addr.flags = 0;
+	addr.desc_user_addr = 0xffff888000000000ULL;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_VRING_ADDR, &addr), EINVAL);
+	expect_alive(u);
+}
+
+static void running_rings_keep_size_and_base(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	assert_errno(set_state(u, VHOST_SET_VRING_NUM, 0, 16), EBUSY);
+	assert_errno(set_state(u, VHOST_SET_VRING_BASE, 0, 5), EBUSY);
+	expect_alive(u);
+	unit_detach(u);
+	assert_ok(set_state(u, VHOST_SET_VRING_NUM, 0, 16));
+	assert_errno(set_state(u, VHOST_SET_VRING_BASE, 0, 65536), EINVAL);
+	assert_ok(set_state(u, VHOST_SET_VRING_BASE, 0, 65535));
+	assert_int_equal(vq_get_base(&u->vq[0]), 65535);
+}
+
+static void ring_events_want_eventfds(void **state)
+{
+	static const unsigned long cmd[] = {
+		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+	};
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	for (i = 0; i < ARRAY_SIZE(cmd); i++) {
+		assert_errno(set_file(u, cmd[i], 0, u->disk), EINVAL);
+		assert_errno(set_file(u, cmd[i], 0, 1 << 30), EBADF);
+	}
+	expect_alive(u);
+}
+
+static void unknown_ioctls_are_refused(void **state)
+{
+	struct unit *u = *state;
+	char argument[64] = "";
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	assert_errno(ioctl(u->dev.fd, _IO(VHOST_VIRTIO, 0x52), argument), ENOTTY);
+	assert_errno(ioctl(u->dev.fd, _IO(VHOST_VIRTIO, 0x90), argument), ENOTTY);
+	assert_errno(ioctl(u->dev.fd, VHOST_NET_SET_BACKEND, argument), ENOTTY);
+	expect_alive(u);
+}
+
+static void bad_pointers_are_refused(void **state)
+{
+	static const unsigned long cmd[] = {
+		VHOST_GET_FEATURES, VHOST_SET_FEATURES, VHOST_GET_BACKEND_FEATURES,
+		VHOST_SET_BACKEND_FEATURES, VHOST_SET_MEM_TABLE, VHOST_SET_VRING_NUM,
+		VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE, VHOST_GET_VRING_BASE,
+		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+		VHOST_BLK_SET_BACKEND, VHOST_BLK_SET_BACKEND_COMPAT, VHOST_BLK_SET_SERIAL,
+	};
+	struct unit *u = *state;
+	unsigned int i;
+	char *page;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	/* An argument that begins in a good page and ends in none. */
+	page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(page != MAP_FAILED);
+	munmap(page + 4096, 4096);
+	for (i = 0; i < ARRAY_SIZE(cmd); i++) {
+		assert_errno(ioctl(u->dev.fd, cmd[i], NULL), EFAULT);
+		assert_errno(ioctl(u->dev.fd, cmd[i], page + 4092), EFAULT);
+	}
+	munmap(page, 4096);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void serial_is_checked(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_errno(set_serial(u, "serial", 1), EINVAL);
+	assert_ok(set_serial(u, "serial", 0));
+	unit_attach(u);
+	assert_errno(set_serial(u, "other", 0), EBUSY);
+	unit_detach(u);
+	assert_ok(set_serial(u, "other", 0));
+}
+
+static void memory_table_is_checked(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_memory *table;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	table = calloc(1, sizeof(*table) + 4096 * sizeof(table->regions[0]));
+	assert_non_null(table);
+	table->padding = 1;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, table), EOPNOTSUPP);
+	table->padding = 0;
+	table->nregions = 4096;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, table), E2BIG);
+	table->nregions = 1;
+	table->regions[0].memory_size = 4096;
+	table->regions[0].userspace_addr = 0xffff888000000000ULL;
+	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, table), EFAULT);
+	free(table);
+	expect_alive(u);
+}
+
+static void features_can_be_set_again_after_detach(void **state)
+{
+	struct unit *u = *state;
+	uint64_t features = BIT64(VIRTIO_F_VERSION_1);
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	expect_alive(u);
+	unit_detach(u);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &features));
+	u->vq[0].event_idx = false;
+	assert_ok(vq_restart(&u->vq[0], 0));
+	unit_attach(u);
+	expect_alive(u);
+	expect_alive(u);
+}
+
+static void reset_gives_the_device_back(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	expect_alive(u);
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	expect_workers(getpid(), 0);
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EPERM);
+
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_OWNER));
+	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, u->disk), EFAULT);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &u->dev.features));
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	assert_ok(vq_restart(&u->vq[0], 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void messages_are_refused_without_a_platform_iommu(void **state)
+{
+	struct vhost_msg message = { .type = VHOST_IOTLB_MSG };
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	message.iotlb.size = 4096;
+	message.iotlb.uaddr = (uintptr_t)u->mem.region[0].host;
+	message.iotlb.perm = VHOST_ACCESS_RW;
+	message.iotlb.type = VHOST_IOTLB_UPDATE;
+	assert_true(write(u->dev.fd, &message, sizeof(message)) < 0);
+	assert_true(write(u->dev.fd, &message, 3) < 0);
+	assert_ok(fcntl(u->dev.fd, F_SETFL, O_RDWR | O_NONBLOCK));
+	assert_true(read(u->dev.fd, &message, sizeof(message)) < 0);
+	expect_alive(u);
+}
+
+struct flipper {
+	volatile unsigned int num;
+	volatile int stop;
+};
+
+static void *flip(void *arg)
+{
+	struct flipper *f = arg;
+
+	while (!f->stop)
+		f->num = f->num == 4 ? 1024 : 4;
+	return NULL;
+}
+
+/*
+ * Bug 2: VRING_NUM was read from user memory a second time after it was
+ * checked, and the request array was sized by the first value. Whichever size
+ * the device took, it is to be the one it works with.
+ */
+static void ring_size_is_read_once(void **state)
+{
+	struct {
+		unsigned int index;
+		struct flipper f;
+	} argument = { .f.num = 4 };
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	pthread_t thread;
+	int i, wait;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 1024);
+	assert_int_equal(pthread_create(&thread, NULL, flip, &argument.f), 0);
+	for (i = 0; i < 20; i++) {
+		assert_ok(vq_restart(vq, 0));
+		assert_ok(ioctl(u->dev.fd, VHOST_SET_VRING_NUM, &argument));
+		unit_attach(u);
+		/* Served in a ring of 1024, an error in one of 4: nothing else. */
+		blk_request_prepare(&u->req, VIRTIO_BLK_T_FLUSH, 0);
+		vq->desc[900].addr = guest_address(&u->mem, u->req.header);
+		vq->desc[900].len = sizeof(*u->req.header);
+		vq->desc[900].flags = VRING_DESC_F_NEXT;
+		vq->desc[900].next = 901;
+		vq->desc[901].addr = guest_address(&u->mem, u->req.status);
+		vq->desc[901].len = 1;
+		vq->desc[901].flags = VRING_DESC_F_WRITE;
+		vq_push(vq, 900);
+		vq_publish(vq);
+		vq_kick(vq);
+		for (wait = 0; !vq_used_idx(vq) && event_wait(vq->err, 10); wait++)
+			assert_true(wait < TIMEOUT_MS / 10);
+		unit_detach(u);
+	}
+	argument.f.stop = 1;
+	pthread_join(thread, NULL);
+	assert_ok(vq_restart(vq, 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(offers_the_documented_features),
+		TEST(refuses_unknown_features),
+		TEST(has_no_backend_features),
+		TEST(wants_an_owner_first),
+		TEST(has_one_owner),
+		TEST(refuses_bad_descriptors),
+		TEST(refuses_what_is_no_disk),
+		TEST(attaches_one_backend),
+		TEST(attaches_and_detaches_under_the_other_number),
+		TEST(has_one_backend_for_all_rings),
+		TEST(detaches_when_nothing_is_attached),
+		TEST(attach_wants_a_ring),
+		TEST(attach_wants_memory),
+		TEST(attach_wants_a_usable_ring),
+		TEST(attach_refuses_larger_rings),
+		TEST(ring_sizes_are_checked),
+		TEST(has_128_rings),
+		TEST(ring_addresses_are_checked),
+		TEST(running_rings_keep_size_and_base),
+		TEST(ring_events_want_eventfds),
+		TEST(unknown_ioctls_are_refused),
+		TEST(bad_pointers_are_refused),
+		TEST(serial_is_checked),
+		TEST(memory_table_is_checked),
+		TEST(features_can_be_set_again_after_detach),
+		TEST(reset_gives_the_device_back),
+		TEST(messages_are_refused_without_a_platform_iommu),
+		TEST(ring_size_is_read_once),
+	};
+
+	return unit_run(argc, argv, "ioctl", tests, ARRAY_SIZE(tests));
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Rings: sizes, wrap-around, how full they are, and how many. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <stdlib.h>
+
+#define DISK_SIZE	(4 * MIB)
+#define SECTORS		(DISK_SIZE / SECTOR_SIZE)
+
+/* Keeps a ring of num full with sector reads until nr are done, each checked once. */
+static void read_many(struct unit *u, struct vq *vq, struct blk_request *req, uint8_t *buf,
+		      unsigned int nr)
+{
+	unsigned int started = 0, ended = 0, i;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	uint64_t sector[1024];
+
+	for (i = 0; i < vq->num; i++) {
+		req[i].done = true;
+		*req[i].status = STATUS_UNSET;
+	}
+	while (ended < nr) {
+		for (i = 0; i < vq->num && started < nr; i++) {
+			struct vq_segment data = unit_segment(u, buf + i * SECTOR_SIZE, SECTOR_SIZE);
+
+			if (!req[i].done)
+				continue;
+			sector[i] = started++ % SECTORS;
+			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, sector[i], &data, 1));
+			req[i].done = false;
+		}
+		vq_submit(vq);
+		assert_ok(vq_wait(vq, end - now_ms()));
+		assert_ok(blk_reap(vq));
+		for (i = 0; i < vq->num; i++) {
+			if (!req[i].done || *req[i].status == STATUS_UNSET)
+				continue;
+			assert_int_equal(*req[i].status, VIRTIO_BLK_S_OK);
+			assert_int_equal(req[i].used_len, SECTOR_SIZE + 1);
+			expect_pattern(buf + i * SECTOR_SIZE, SECTOR_SIZE,
+				       sector[i] * SECTOR_SIZE, 1);
+			*req[i].status = STATUS_UNSET;
+			ended++;
+		}
+	}
+	assert_int_equal(vq->nr_free, vq->num);
+	assert_int_equal(vq_used_idx(vq), vq->avail_idx);
+}
+
+static void start_disk(struct unit *u)
+{
+	unit_memfd(u, DISK_SIZE);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+}
+
+/* Every size there is, one after the other on the same device. */
+static void ring_of_every_size(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request *req;
+	unsigned int num;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_open(u, FEATURES);
+	assert_ok(vq_setup(&u->vq[0], &u->dev, 0, 1024));
+	req = calloc(1024, sizeof(*req));
+	assert_non_null(req);
+	unit_requests(req, 1024, &u->vq[0]);
+	buf = unit_alloc(u, 1024 * SECTOR_SIZE);
+	for (num = 1; num <= 1024; num *= 2) {
+		vq_free(&u->vq[0]);
+		assert_ok(vq_setup(&u->vq[0], &u->dev, 0, num));
+		unit_attach(u);
+		read_many(u, &u->vq[0], req, buf, 3 * num + 7);
+		unit_detach(u);
+		assert_int_equal(vq_get_base(&u->vq[0]), 3 * num + 7);
+	}
+	free(req);
+}
+
+/* A size that shrinks and grows between starts: pools of the old size are of no use. */
+static void ring_size_changes_between_starts(void **state)
+{
+	static const unsigned int nums[] = { 8, 1024, 2, 256, 1, 512, 4 };
+	struct unit *u = *state;
+	struct blk_request *req;
+	unsigned int i;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_open(u, FEATURES);
+	assert_ok(vq_setup(&u->vq[0], &u->dev, 0, 1024));
+	req = calloc(1024, sizeof(*req));
+	assert_non_null(req);
+	unit_requests(req, 1024, &u->vq[0]);
+	buf = unit_alloc(u, 1024 * SECTOR_SIZE);
+	for (i = 0; i < ARRAY_SIZE(nums); i++) {
+		vq_free(&u->vq[0]);
+		assert_ok(vq_setup(&u->vq[0], &u->dev, 0, nums[i]));
+		unit_attach(u);
+		read_many(u, &u->vq[0], req, buf, nums[i] + 3);
+		unit_detach(u);
+	}
+	free(req);
+}
+
+/* Both indices pass 65535, on a ring that is much shorter, and the event index with them. */
+static void index_overflows(void **state)
+{
+	static const uint16_t base[] = { 65535, 65530, 65500, 32760 };
+	struct unit *u = *state;
+	struct blk_request req[8];
+	unsigned int i;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	unit_requests(req, 8, &u->vq[0]);
+	buf = unit_alloc(u, 8 * SECTOR_SIZE);
+	for (i = 0; i < ARRAY_SIZE(base); i++) {
+		assert_ok(vq_restart(&u->vq[0], base[i]));
+		unit_attach(u);
+		read_many(u, &u->vq[0], req, buf, 100);
+		unit_detach(u);
+		assert_int_equal(vq_get_base(&u->vq[0]), (uint16_t)(base[i] + 100));
+	}
+}
+
+/* More requests than there are indices, lap after lap. */
+static void many_laps(void **state)
+{
+	enum { NUM = 128, NR = 66000 };
+	struct unit *u = *state;
+	struct blk_request *req;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_start(u, 1, NUM);
+	req = calloc(NUM, sizeof(*req));
+	assert_non_null(req);
+	unit_requests(req, NUM, &u->vq[0]);
+	buf = unit_alloc(u, NUM * SECTOR_SIZE);
+	read_many(u, &u->vq[0], req, buf, NR);
+	unit_detach(u);
+	assert_int_equal(vq_get_base(&u->vq[0]), NR % 65536);
+	free(req);
+}
+
+/* 1024 requests at once on a disk that takes its time; none is lost, none ends twice. */
+static void full_ring_in_flight(void **state)
+{
+	enum { NUM = 1024 };
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct blk_request *req;
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_slow(u, 100);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, 1, NUM);
+	req = calloc(NUM, sizeof(*req));
+	assert_non_null(req);
+	unit_requests(req, NUM, vq);
+	buf = unit_alloc(u, NUM * SECTOR_SIZE);
+	for (i = 0; i < NUM; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * SECTOR_SIZE, SECTOR_SIZE);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
+	}
+	assert_int_equal(vq->nr_free, 0);
+	vq_submit(vq);
+	for (i = 0; i < NUM; i++) {
+		expect_end(&req[i], VIRTIO_BLK_S_OK, SECTOR_SIZE + 1);
+		expect_pattern(buf + i * SECTOR_SIZE, SECTOR_SIZE, i * SECTOR_SIZE, 1);
+	}
+	assert_int_equal(vq->nr_free, NUM);
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(vq_used_idx(vq), NUM);
+	free(req);
+}
+
+/* Reads, writes, flushes, serials and nonsense at once, each answered as if it were alone. */
+static void all_types_at_once(void **state)
+{
+	enum { NUM = 128, ROUNDS = 10 };
+	static const uint32_t types[] = {
+		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, 99,
+	};
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct blk_request req[NUM];
+	unsigned int i, round;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_start(u, 1, NUM);
+	unit_requests(req, NUM, vq);
+	buf = unit_alloc(u, NUM * SECTOR_SIZE);
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < NUM; i++) {
+			uint32_t type = types[(i + round) % ARRAY_SIZE(types)];
+			uint8_t *p = buf + i * SECTOR_SIZE;
+			struct vq_segment data = unit_segment(u, p, SECTOR_SIZE);
+
+			pattern_fill(p, SECTOR_SIZE, i * SECTOR_SIZE, 1);
+			assert_ok(blk_add(&req[i], type, i, &data, type != VIRTIO_BLK_T_FLUSH));
+		}
+		vq_submit(vq);
+		for (i = 0; i < NUM; i++) {
+			switch (req[i].header->type) {
+			case VIRTIO_BLK_T_IN:
+				expect_end(&req[i], VIRTIO_BLK_S_OK, SECTOR_SIZE + 1);
+				break;
+			case VIRTIO_BLK_T_GET_ID:
+				expect_end(&req[i], VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
+				break;
+			case 99:
+				expect_end(&req[i], VIRTIO_BLK_S_UNSUPP, 1);
+				break;
+			default:
+				expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+			}
+		}
+	}
+	expect_disk(u->disk, 0, DISK_SIZE, 1);
+}
+
+static const unsigned int one = 1, two = 2, eight = 8, all = VQS_MAX;
+
+/* Each ring writes and reads a part of the disk of its own, all at the same time. */
+static void rings_work_side_by_side(void **state)
+{
+	enum { PART = 16 * KIB };
+	struct unit *u = *state;
+	unsigned int nr = *(const unsigned int *)u->param, i;
+	struct blk_request *req;
+	uint8_t *buf;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, nr, 16);
+	unit_attach(u);
+	expect_workers(getpid(), 2 * nr);
+	req = calloc(nr, sizeof(*req));
+	assert_non_null(req);
+	buf = unit_alloc(u, nr * PART);
+	for (i = 0; i < nr; i++) {
+		unit_requests(&req[i], 1, &u->vq[i]);
+		pattern_fill(buf + i * PART, PART, i * PART, 2);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, i * PART / SECTOR_SIZE,
+				buf + i * PART, PART);
+	}
+	for (i = 0; i < nr; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+	expect_disk(u->disk, 0, nr * PART, 2);
+	memset(buf, 0, nr * PART);
+	for (i = 0; i < nr; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * PART / SECTOR_SIZE,
+				buf + i * PART, PART);
+	for (i = 0; i < nr; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PART + 1);
+	expect_pattern(buf, nr * PART, 0, 2);
+	unit_detach(u);
+	for (i = 0; i < nr; i++)
+		assert_int_equal(vq_get_base(&u->vq[i]), 2);
+	expect_workers(getpid(), 0);
+	free(req);
+}
+
+/* Rings need not be the first ones; those that are not set up stay silent. */
+static void only_rings_that_are_set_up_run(void **state)
+{
+	static const unsigned int index[] = { 2, 5, 127 };
+	struct unit *u = *state;
+	struct blk_request req[3];
+	unsigned int i;
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_open(u, FEATURES);
+	for (i = 0; i < 3; i++) {
+		assert_ok(vq_setup(&u->vq[i], &u->dev, index[i], 8 << i));
+		unit_request(&req[i], &u->vq[i]);
+	}
+	unit_attach(u);
+	expect_workers(getpid(), 6);
+	buf = unit_alloc(u, 3 * 4096);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(unit_io_on(u, &req[i], VIRTIO_BLK_T_IN, i, buf, 4096),
+				 VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 4096, i * SECTOR_SIZE, 1);
+	}
+}
+
+/* One that is set up while others run waits for the next attach. */
+static void ring_set_up_after_attach_is_silent(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request late;
+	struct vq *vq = &u->vq[1];
+	uint8_t *buf;
+
+	start_disk(u);
+	unit_start(u, 1, 16);
+	assert_ok(vq_setup(vq, &u->dev, 1, 16));
+	unit_request(&late, vq);
+	buf = unit_alloc(u, 4096);
+	unit_submit_one(u, &late, VIRTIO_BLK_T_IN, 0, buf, 4096);
+	vq_kick(vq);
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(vq_used_idx(vq), 0);
+	assert_int_equal(event_count(vq->err), 0);
+	expect_alive(u);
+	unit_detach(u);
+	unit_attach(u);
+	expect_end(&late, VIRTIO_BLK_S_OK, 4097);
+	expect_alive(u);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(ring_of_every_size),
+		TEST(ring_size_changes_between_starts),
+		TEST(index_overflows),
+		TEST(many_laps),
+		TEST(full_ring_in_flight),
+		TEST(all_types_at_once),
+		TEST_ON(rings_work_side_by_side, one),
+		TEST_ON(rings_work_side_by_side, two),
+		TEST_ON(rings_work_side_by_side, eight),
+		TEST_ON(rings_work_side_by_side, all),
+		TEST(only_rings_that_are_set_up_run),
+		TEST(ring_set_up_after_attach_is_silent),
+	};
+
+	return unit_run(argc, argv, "ring", tests, ARRAY_SIZE(tests));
+}

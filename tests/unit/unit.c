@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the unit tests share. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define PROGRAM_TIMEOUT_S	150
+
+int unit_setup(void **state)
+{
+	struct unit *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return -1;
+	u->param = *state;
+	u->mark = backend_mark();
+	u->disk = -1;
+	u->dev.fd = -1;
+	*state = u;
+	if (guest_memory_init(&u->mem))
+		return -1;
+	return guest_memory_add(&u->mem, GUEST_GPA, GUEST_SIZE) < 0 ? -1 : 0;
+}
+
+int unit_teardown(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+
+	vhost_blk_close(&u->dev);
+	for (i = 0; i < VQS_MAX; i++)
+		vq_free(&u->vq[i]);
+	guest_memory_free(&u->mem);
+	if (u->disk >= 0)
+		close(u->disk);
+	backend_remove_since(u->mark);
+	free(u);
+	return 0;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	backend_remove_since(0);
+	return 0;
+}
+
+int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
+		  size_t nr, CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	alarm(PROGRAM_TIMEOUT_S);
+	return _cmocka_run_group_tests(name, tests, nr, setup, teardown) ? 1 : 0;
+}
+
+int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr)
+{
+	return unit_run_with(argc, argv, name, tests, nr, NULL, group_teardown);
+}
+
+int unit_memfd(struct unit *u, size_t size)
+{
+	u->disk = memfd_create("disk", MFD_CLOEXEC);
+	assert_ok(u->disk);
+	assert_ok(ftruncate(u->disk, size));
+	return u->disk;
+}
+
+int unit_disk(struct unit *u, const char *path, int flags)
+{
+	if (u->path != path)
+		snprintf(u->path, sizeof(u->path), "%s", path);
+	u->disk = open(path, flags | O_CLOEXEC);
+	assert_ok(u->disk);
+	return u->disk;
+}
+
+int unit_null(struct unit *u, const struct null_blk *spec, int flags)
+{
+	assert_ok(backend_null(u->path, spec));
+	return unit_disk(u, u->path, flags);
+}
+
+int unit_any_disk(struct unit *u, size_t size)
+{
+	const enum disk_kind *kind = u->param;
+	struct null_blk spec = { .size_mib = size / MIB };
+
+	if (*kind == DISK_FILE)
+		return unit_memfd(u, size);
+	return unit_null(u, &spec, O_RDWR | O_DIRECT);
+}
+
+int unit_slow(struct unit *u, unsigned int delay_ms)
+{
+	struct null_blk spec = {
+		.size_mib = 16, .delay_us = delay_ms * 1000, .queue_depth = 1024,
+	};
+
+	return unit_null(u, &spec, O_RDWR | O_DIRECT);
+}
+
+void unit_open(struct unit *u, uint64_t features)
+{
+	assert_ok(vhost_blk_open(&u->dev, &u->mem, features));
+}
+
+void unit_vqs(struct unit *u, unsigned int nr, unsigned int num)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		assert_ok(vq_setup(&u->vq[i], &u->dev, i, num));
+	u->nr_vqs = nr;
+	unit_request(&u->req, &u->vq[0]);
+}
+
+void unit_attach(struct unit *u)
+{
+	assert_ok(vhost_blk_attach(&u->dev, u->disk));
+}
+
+void unit_start(struct unit *u, unsigned int nr, unsigned int num)
+{
+	unit_open(u, FEATURES);
+	unit_vqs(u, nr, num);
+	unit_attach(u);
+}
+
+void unit_detach(struct unit *u)
+{
+	assert_ok(vhost_blk_detach(&u->dev));
+}
+
+void *unit_alloc(struct unit *u, size_t len)
+{
+	void *p = guest_alloc(&u->mem, 0, len, 4096);
+
+	assert_non_null(p);
+	return p;
+}
+
+struct vq_segment unit_segment(struct unit *u, const void *p, uint32_t len)
+{
+	struct vq_segment segment = { .addr = guest_address(&u->mem, p), .len = len };
+
+	assert_true(segment.addr != UINT64_MAX);
+	return segment;
+}
+
+void *unit_host(struct unit *u, uint64_t gpa)
+{
+	return u->mem.region[0].host + (gpa - GUEST_GPA);
+}
+
+void unit_request(struct blk_request *req, struct vq *vq)
+{
+	/* Header, data and status want three descriptors. */
+	assert_ok(blk_request_init(req, vq, vq->num < 3 ? 3 : 0));
+}
+
+void unit_requests(struct blk_request *req, unsigned int nr, struct vq *vq)
+{
+	while (nr--)
+		assert_ok(blk_request_init(req++, vq, 3));
+}
+
+void unit_submit_one(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
+		     void *buf, uint32_t len)
+{
+	struct vq_segment data = { 0 };
+
+	if (len)
+		data = unit_segment(u, buf, len);
+	assert_ok(blk_add(req, type, sector, &data, len ? 1 : 0));
+	vq_submit(req->vq);
+}
+
+int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector, void *buf,
+	       uint32_t len)
+{
+	int status;
+
+	unit_submit_one(u, req, type, sector, buf, len);
+	status = blk_wait(req, TIMEOUT_MS);
+	if (status < 0)
+		fail_msg("type %u sector %llu: %s", type, (unsigned long long)sector,
+			 strerror(-status));
+	return status;
+}
+
+int unit_io(struct unit *u, uint32_t type, uint64_t sector, void *buf, uint32_t len)
+{
+	return unit_io_on(u, &u->req, type, sector, buf, len);
+}
+
+void expect_end(struct blk_request *req, int status, uint32_t used_len)
+{
+	int got = blk_wait(req, TIMEOUT_MS);
+
+	if (got < 0)
+		fail_msg("no completion: %s", strerror(-got));
+	if (got != status || req->used_len != used_len)
+		fail_msg("status %d, used.len %u, expected %d, %u", got, req->used_len, status,
+			 used_len);
+}
+
+void expect_alive(struct unit *u)
+{
+	if (!u->sector)
+		u->sector = unit_alloc(u, SECTOR_SIZE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, u->sector, SECTOR_SIZE), VIRTIO_BLK_S_OK);
+	assert_int_equal(u->req.used_len, SECTOR_SIZE + 1);
+}
+
+void expect_ring_stopped(struct vq *vq)
+{
+	uint16_t used;
+
+	if (event_wait(vq->err, TIMEOUT_MS))
+		fail_msg("the error eventfd was not raised");
+	usleep(QUIET_MS * 1000);
+	used = vq_used_idx(vq);
+	vq_kick(vq);
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(vq_used_idx(vq), used);
+}
+
+void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed)
+{
+	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
+
+	assert_non_null(buf);
+	pattern_fill(buf, len, offset, seed);
+	assert_int_equal(pwrite(fd, buf, len, offset), len);
+	free(buf);
+}
+
+void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed)
+{
+	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	long at;
+
+	assert_non_null(buf);
+	assert_int_equal(pread(fd, buf, len, offset), len);
+	at = pattern_differs(buf, len, offset, seed);
+	free(buf);
+	if (at >= 0)
+		fail_msg("the disk differs at byte %llu", (unsigned long long)offset + at);
+}
+
+void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
+{
+	long at = pattern_differs(buf, len, offset, seed);
+
+	if (at >= 0)
+		fail_msg("the data differs at byte %ld of %zu", at, len);
+}
+
+int worker_count(pid_t pid)
+{
+	char prefix[32], path[300], comm[64];
+	struct dirent *entry;
+	int nr = 0;
+	FILE *f;
+	DIR *dir;
+
+	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
+	dir = opendir("/proc");
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fgets(comm, sizeof(comm), f) && !strncmp(comm, prefix, strlen(prefix)))
+			nr++;
+		fclose(f);
+	}
+	closedir(dir);
+	return nr;
+}
+
+void expect_workers(pid_t pid, int nr)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	int got;
+
+	/* A thread that ended may be seen until it is reaped. */
+	while ((got = worker_count(pid)) != nr) {
+		if (now_ms() > end)
+			fail_msg("%d workers, expected %d", got, nr);
+		usleep(20000);
+	}
+}
+
+int child_wait(pid_t pid)
+{
+	int64_t end = now_ms() + 2 * TIMEOUT_MS;
+	int status;
+
+	while (!waitpid(pid, &status, WNOHANG)) {
+		if (now_ms() > end) {
+			kill(pid, SIGKILL);
+			fail_msg("child %d does not end", pid);
+		}
+		usleep(5000);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}

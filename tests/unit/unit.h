@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the unit tests share: one device with its rings, disks, and checks that fail the test. */
+#ifndef TESTS_UNIT_UNIT_H
+#define TESTS_UNIT_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "blk.h"
+#include "vring.h"
+
+#define TIMEOUT_MS	20000	/* for what must happen, on a slow emulated machine */
+#define QUIET_MS	100	/* of watching that something does not happen */
+#define VQS_MAX		128
+#define KIB		1024UL
+#define MIB		(1024UL * KIB)
+#define GUEST_GPA	0x100000000ULL
+#define GUEST_SIZE	(64 * MIB)
+
+#define BIT64(n)	(1ULL << (n))
+#define FEATURES	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC) | \
+			 BIT64(VIRTIO_RING_F_EVENT_IDX))
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+struct unit {
+	struct guest_memory mem;
+	struct vhost_blk dev;
+	unsigned int nr_vqs;
+	struct vq vq[VQS_MAX];
+	struct blk_request req;		/* of unit_io() */
+	int disk;
+	char path[BACKEND_PATH_MAX];	/* of the disk, where it has one */
+	const void *param;		/* what the test is run with */
+	void *sector;			/* of expect_alive() */
+	unsigned int mark;		/* disks made before belong to the program */
+};
+
+#define TEST(fn)	{ #fn, fn, unit_setup, unit_teardown, NULL }
+/* The same test with a parameter, which is a variable's name. */
+#define TEST_ON(fn, p)	{ #fn "_on_" #p, fn, unit_setup, unit_teardown, (void *)&(p) }
+
+int unit_setup(void **state);
+int unit_teardown(void **state);
+int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr);
+/* The same with a function that readies what all tests of the program use. */
+int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
+		  size_t nr, CMFixtureFunction setup, CMFixtureFunction teardown);
+
+/* A disk with the kind of I/O that the test's parameter says. */
+enum disk_kind { DISK_FILE, DISK_DIRECT };
+int unit_any_disk(struct unit *u, size_t size);
+
+/* Disks: the fd, which is u->disk from then on. */
+int unit_memfd(struct unit *u, size_t size);
+int unit_null(struct unit *u, const struct null_blk *spec, int flags);
+int unit_disk(struct unit *u, const char *path, int flags);
+/* A 16 MiB null_blk that takes delay_ms over every request. */
+int unit_slow(struct unit *u, unsigned int delay_ms);
+
+/* unit_start() is these, with the usual features. */
+void unit_open(struct unit *u, uint64_t features);
+void unit_vqs(struct unit *u, unsigned int nr, unsigned int num);
+void unit_attach(struct unit *u);
+void unit_start(struct unit *u, unsigned int nr, unsigned int num);
+void unit_detach(struct unit *u);
+
+/* Page-aligned guest memory. */
+void *unit_alloc(struct unit *u, size_t len);
+struct vq_segment unit_segment(struct unit *u, const void *p, uint32_t len);
+/* The memory at a guest-physical address of region 0. */
+void *unit_host(struct unit *u, uint64_t gpa);
+/* Gives a request what it needs on a ring of any size. */
+void unit_request(struct blk_request *req, struct vq *vq);
+void unit_requests(struct blk_request *req, unsigned int nr, struct vq *vq);
+
+/* One request from start to end; returns its status. */
+int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector, void *buf,
+	       uint32_t len);
+int unit_io(struct unit *u, uint32_t type, uint64_t sector, void *buf, uint32_t len);
+void unit_submit_one(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
+		     void *buf, uint32_t len);
+/* Waits for a request and checks how it ended. */
+void expect_end(struct blk_request *req, int status, uint32_t used_len);
+/* Does one good read, whatever went before. */
+void expect_alive(struct unit *u);
+/* The error eventfd is raised, and the ring is not served any more. */
+void expect_ring_stopped(struct vq *vq);
+
+void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed);
+void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed);
+void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed);
+
+/* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
+int worker_count(pid_t pid);
+void expect_workers(pid_t pid, int nr);
+/* Waits for a child and returns its exit status, or 256 + signal. */
+int child_wait(pid_t pid);
+
+#define assert_ok(expr) do {						\
+	long ret_ = (expr);						\
+	if (ret_ < 0)							\
+		fail_msg("%s: %s", #expr, strerror(ret_ == -1 ? errno : -ret_)); \
+} while (0)
+
+#define assert_errno(expr, err) do {					\
+	long ret_ = (expr);						\
+	int err_ = ret_ == -1 ? errno : 0;				\
+	if (err_ != (err))						\
+		fail_msg("%s: %ld (%s), expected %s", #expr, ret_, strerror(err_), \
+			 strerror(err));				\
+} while (0)
+
+#endif
