@@ -223,7 +223,10 @@ int vq_restart(struct vq *vq, uint16_t base)
 int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned int num)
 {
 	struct guest_memory *mem = dev->mem;
+	size_t used_size = 3 * sizeof(__virtio16) + num * sizeof(vq->used->ring[0]);
 
+	/* Nothing else shares the pages of the used ring. */
+	used_size = (used_size + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
 	memset(vq, 0, sizeof(*vq));
 	vq->dev = dev;
 	vq->index = index;
@@ -236,8 +239,7 @@ int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned 
 	vq->cookie = calloc(num, sizeof(*vq->cookie));
 	vq->desc = guest_alloc(mem, 0, num * sizeof(*vq->desc), GUEST_PAGE);
 	vq->avail = guest_alloc(mem, 0, (3 + num) * sizeof(__virtio16), VRING_AVAIL_ALIGN_SIZE);
-	vq->used = guest_alloc(mem, 0, 3 * sizeof(__virtio16) + num * sizeof(vq->used->ring[0]),
-				 GUEST_PAGE);
+	vq->used = guest_alloc(mem, 0, used_size, GUEST_PAGE);
 	if (vq->kick < 0 || vq->call < 0 || vq->err < 0)
 		return -EMFILE;
 	if (!vq->next || !vq->cookie || !vq->desc || !vq->avail || !vq->used)

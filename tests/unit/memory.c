@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Guest memory: tables of several regions, tables that change, and pages that are not there. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define DISK_SIZE	(8 * MIB)
+#define PAGE		4096UL
+
+static const enum disk_kind file = DISK_FILE;
+static const enum disk_kind direct = DISK_DIRECT;
+
+static void start(struct unit *u)
+{
+	unit_any_disk(u, DISK_SIZE);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, 1, 64);
+}
+
+static void buffers_in_other_regions(void **state)
+{
+	static const uint64_t gpa[] = { 0, 0x10000, 0xc0000000, 0x7ffffff00000ULL };
+	struct unit *u = *state;
+	unsigned int i;
+	char *buf;
+	int region;
+
+	for (i = 0; i < ARRAY_SIZE(gpa); i++) {
+		region = guest_memory_add(&u->mem, gpa[i], 64 * KIB);
+		assert_ok(region);
+	}
+	start(u);
+	for (i = 0; i < ARRAY_SIZE(gpa); i++) {
+		buf = guest_alloc(&u->mem, 1 + i, 64 * KIB, PAGE);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3, buf, 64 * KIB), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 64 * KIB, 3 * SECTOR_SIZE, 1);
+		pattern_fill(buf, 64 * KIB, MIB, i);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, MIB / SECTOR_SIZE, buf, 64 * KIB),
+				 VIRTIO_BLK_S_OK);
+		expect_disk(u->disk, MIB, 64 * KIB, i);
+	}
+}
+
+/* Neighbours for the guest, far apart for the host: one descriptor may cover both. */
+static void buffer_across_regions(void **state)
+{
+	enum { PART = 32 * 1024 };
+	struct unit *u = *state;
+	struct vq_segment data;
+	char *part[3];
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		/* A region between keeps the host addresses from being neighbours. */
+		assert_ok(guest_memory_add(&u->mem, 0x10000000 + i * PART, PART));
+		assert_ok(guest_memory_add(&u->mem, 0x20000000 + i * PART, PART));
+		part[i] = u->mem.region[1 + 2 * i].host;
+	}
+	start(u);
+	data.addr = 0x10000000 + 100;
+	data.len = 3 * PART - 1024;
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 2, &data, 1));
+	vq_submit(&u->vq[0]);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
+	expect_pattern(part[0] + 100, PART - 100, 1024, 1);
+	expect_pattern(part[1], PART, 1024 + PART - 100, 1);
+	expect_pattern(part[2], PART - 924, 1024 + 2 * PART - 100, 1);
+	assert_int_equal(part[0][99], 0);
+	assert_int_equal(part[2][PART - 924], 0);
+
+	pattern_fill(part[0] + 100, PART - 100, MIB, 2);
+	pattern_fill(part[1], PART, MIB + PART - 100, 2);
+	pattern_fill(part[2], PART - 924, MIB + 2 * PART - 100, 2);
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_OUT, MIB / SECTOR_SIZE, &data, 1));
+	vq_submit(&u->vq[0]);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+	expect_disk(u->disk, MIB, data.len, 2);
+}
+
+static void as_many_regions_as_the_core_takes(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+
+	for (i = 1; i < GUEST_REGIONS_MAX; i++)
+		assert_ok(guest_memory_add(&u->mem, i * 0x1000000ULL, 4 * PAGE));
+	start(u);
+	for (i = 1; i < GUEST_REGIONS_MAX; i++) {
+		char *buf = guest_alloc(&u->mem, i, 4 * PAGE, PAGE);
+
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i, buf, 4 * PAGE), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 4 * PAGE, i * SECTOR_SIZE, 1);
+	}
+}
+
+/* The guest's memory is laid out anew while the device is stopped, as after a reboot. */
+static void table_changes_while_stopped(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+	char *buf, *old;
+
+	assert_ok(guest_memory_add(&u->mem, 0x10000000, MIB));
+	assert_ok(guest_memory_add(&u->mem, 0x30000000, MIB));
+	start(u);
+	old = u->mem.region[1].host;
+	for (i = 0; i < 4; i++) {
+		uint64_t gpa = u->mem.region[1].gpa;
+
+		unit_detach(u);
+		u->mem.region[1].gpa = u->mem.region[2].gpa;
+		u->mem.region[2].gpa = gpa;
+		assert_ok(vhost_blk_set_memory(&u->dev));
+		unit_attach(u);
+		buf = u->mem.region[1 + i % 2].host;
+		memset(buf, 0, MIB);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i, buf, MIB), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, MIB, i * SECTOR_SIZE, 1);
+	}
+	/* A region that is gone is out of reach. */
+	unit_detach(u);
+	u->mem.nregions = 1;
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	u->mem.nregions = 3;
+	memset(old, 0xee, PAGE);
+	unit_attach(u);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, old, PAGE);
+	expect_ring_stopped(&u->vq[0]);
+	assert_int_equal((uint8_t)old[0], 0xee);
+}
+
+/* And while it runs, as when memory is plugged in. */
+static void table_changes_while_running(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+	char *buf;
+
+	start(u);
+	for (i = 0; i < 10; i++) {
+		expect_alive(u);
+		assert_ok(guest_memory_add(&u->mem, 0x10000000 + i * MIB, 64 * KIB));
+		assert_ok(vhost_blk_set_memory(&u->dev));
+		buf = u->mem.region[1 + i].host;
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i, buf, 64 * KIB), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 64 * KIB, i * SECTOR_SIZE, 1);
+	}
+}
+
+/* Ordinary private memory will do as well. */
+static void anonymous_memory(void **state)
+{
+	struct guest_region *region;
+	struct unit *u = *state;
+
+	assert_ok(guest_memory_add(&u->mem, 0x10000000, 2 * MIB));
+	region = &u->mem.region[1];
+	assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), region->host);
+	start(u);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 5, region->host, 2 * MIB), VIRTIO_BLK_S_OK);
+	expect_pattern(region->host, 2 * MIB, 5 * SECTOR_SIZE, 1);
+	pattern_fill(region->host, 2 * MIB, 0, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, region->host, 2 * MIB),
+			 VIRTIO_BLK_S_OK);
+	expect_disk(u->disk, 0, 2 * MIB, 2);
+}
+
+static void hide(void *p, size_t len)
+{
+	assert_ok(mprotect(p, len, PROT_NONE));
+}
+
+static void show(void *p, size_t len)
+{
+	assert_ok(mprotect(p, len, PROT_READ | PROT_WRITE));
+}
+
+/* The first, a middle, or the last page of the data is gone; or all of it. */
+static void data_page_is_gone(void **state)
+{
+	static const struct {
+		unsigned int first, nr;
+	} gone[] = { { 0, 1 }, { 7, 1 }, { 15, 1 }, { 0, 16 } };
+	struct unit *u = *state;
+	unsigned int i;
+	char *buf;
+
+	start(u);
+	buf = unit_alloc(u, 16 * PAGE);
+	for (i = 0; i < ARRAY_SIZE(gone); i++) {
+		hide(buf + gone[i].first * PAGE, gone[i].nr * PAGE);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 16 * PAGE),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(u->req.used_len, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 16 * PAGE),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(u->req.used_len, 1);
+		/* The same with a buffer that direct I/O cannot take as it is. */
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 3, 16 * PAGE - 512),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf + 3, 16 * PAGE - 512),
+				 VIRTIO_BLK_S_IOERR);
+		show(buf + gone[i].first * PAGE, gone[i].nr * PAGE);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, 16 * PAGE),
+				 VIRTIO_BLK_S_OK);
+		expect_pattern(buf + PAGE, 15 * PAGE, 64 * SECTOR_SIZE + PAGE, 1);
+		/* What the failed writes left is no matter: put it right again. */
+		disk_fill(u->disk, 0, 16 * PAGE, 1);
+	}
+	munmap(buf + 4 * PAGE, PAGE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 16 * PAGE), VIRTIO_BLK_S_IOERR);
+	expect_alive(u);
+	assert_int_equal(event_count(u->vq[0].err), 0);
+}
+
+static void data_page_is_read_only(void **state)
+{
+	struct unit *u = *state;
+	char *buf;
+
+	start(u);
+	buf = unit_alloc(u, 4 * PAGE);
+	pattern_fill(buf, 4 * PAGE, 0, 2);
+	assert_ok(mprotect(buf, 4 * PAGE, PROT_READ));
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4 * PAGE), VIRTIO_BLK_S_OK);
+	expect_disk(u->disk, 0, 4 * PAGE, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, 4 * PAGE), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(u->req.used_len, 1);
+	expect_pattern(buf, 4 * PAGE, 0, 2);
+	expect_alive(u);
+}
+
+static void header_is_gone(void **state)
+{
+	struct unit *u = *state;
+	struct vq_segment chain[3];
+	char *page, *buf;
+
+	start(u);
+	page = unit_alloc(u, PAGE);
+	buf = unit_alloc(u, 512);
+	hide(page, PAGE);
+	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 0);
+	chain[0] = unit_segment(u, page, 16);
+	chain[1] = unit_segment(u, buf, 512);
+	chain[2] = unit_segment(u, u->req.status, 1);
+	assert_ok(blk_add_chain(&u->req, chain, 1, 2));
+	vq_submit(&u->vq[0]);
+	expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+	expect_alive(u);
+}
+
+/*
+ * Bug 4: a fault at the status byte leaked the in-flight count, so that close
+ * and SET_FEATURES hung.
+ */
+static void status_byte_is_gone(void **state)
+{
+	static const uint32_t type[] = {
+		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, 99,
+	};
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct vq_segment chain[3];
+	char *page, *buf;
+	unsigned int i;
+
+	start(u);
+	page = unit_alloc(u, PAGE);
+	buf = unit_alloc(u, 512);
+	hide(page, PAGE);
+	for (i = 0; i < ARRAY_SIZE(type); i++) {
+		unsigned int nr_out = type[i] == VIRTIO_BLK_T_OUT ? 2 : 1;
+
+		blk_request_prepare(&u->req, type[i], 0);
+		chain[0] = unit_segment(u, u->req.header, 16);
+		chain[1] = unit_segment(u, buf, 512);
+		chain[2] = unit_segment(u, page, 1);
+		assert_ok(blk_add_chain(&u->req, chain, nr_out, 3 - nr_out));
+		vq_submit(vq);
+		/* There is an entry for it; the status is beyond our reach. */
+		assert_int_equal(blk_wait(&u->req, TIMEOUT_MS), STATUS_UNSET);
+		expect_alive(u);
+	}
+	unit_detach(u);
+	assert_int_equal(vq_get_base(vq), 2 * ARRAY_SIZE(type));
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &u->dev.features));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+/* With its rings gone a device can serve nobody; it must still be possible to let go of it. */
+static void descriptors_are_gone(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct vq_segment none = { 0 };
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 256);
+	/* Put it on the ring while that can be written. */
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_FLUSH, 0, &none, 0));
+	hide(vq->desc, PAGE);
+	vq_submit(vq);
+	expect_ring_stopped(vq);
+	unit_detach(u);
+	show(vq->desc, PAGE);
+	assert_ok(vq_restart(vq, 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void used_ring_is_gone(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct vq_segment none = { 0 };
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 256);
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_FLUSH, 0, &none, 0));
+	hide(vq->used, PAGE);
+	vq_publish(vq);
+	vq_kick(vq);
+	usleep(2 * QUIET_MS * 1000);
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+	show(vq->used, PAGE);
+	assert_ok(vq_restart(vq, 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void available_ring_is_gone(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	char *page;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 256);
+	page = (char *)((uintptr_t)vq->avail & ~(PAGE - 1));
+	assert_true(page >= (char *)(vq->desc + 256));
+	hide(page, PAGE);
+	vq_kick(vq);
+	usleep(2 * QUIET_MS * 1000);
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+	show(page, PAGE);
+	assert_ok(vq_restart(vq, 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void close_with_memory_gone(void **state)
+{
+	struct unit *u = *state;
+	struct vq_segment data;
+	char *buf;
+
+	unit_slow(u, 200);
+	unit_start(u, 1, 64);
+	buf = unit_alloc(u, 4 * PAGE);
+	data = unit_segment(u, buf, 4 * PAGE);
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 0, &data, 1));
+	vq_submit(&u->vq[0]);
+	usleep(50000);
+	guest_memory_free(&u->mem);
+	vhost_blk_close(&u->dev);
+	expect_workers(getpid(), 0);
+}
+
+static long available_kib(void)
+{
+	char line[128];
+	long kib = -1;
+	FILE *f;
+
+	f = fopen("/proc/sys/vm/drop_caches", "we");
+	assert_non_null(f);
+	fputs("3", f);
+	fclose(f);
+	f = fopen("/proc/meminfo", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %ld", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
+}
+
+/*
+ * Bug 9: pages leaked when pinning returned fewer than asked. Each round would
+ * lose the 4 MiB before the missing page.
+ */
+static void pages_come_back_after_partial_pinning(void **state)
+{
+	enum { ROUNDS = 24, PAGES = 1024 };
+	struct unit *u = *state;
+	struct guest_region *region;
+	long before, after;
+	unsigned int i;
+
+	assert_ok(guest_memory_add(&u->mem, 0x10000000, PAGES * PAGE));
+	region = &u->mem.region[1];
+	start(u);
+	before = available_kib();
+	for (i = 0; i < ROUNDS; i++) {
+		/* Fresh pages each time: a leak keeps the old ones. */
+		assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+				 region->host);
+		memset(region->host, 1, region->size);
+		hide(region->host + (PAGES - 1) * PAGE, PAGE);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, region->host, PAGES * PAGE),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, region->host, PAGES * PAGE),
+				 VIRTIO_BLK_S_IOERR);
+	}
+	munmap(region->host, region->size);
+	after = available_kib();
+	print_message("available before %ld KiB, after %ld KiB\n", before, after);
+	assert_true(before - after < ROUNDS * PAGES * 4 / 4);
+	expect_alive(u);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_ON(buffers_in_other_regions, file),
+		TEST_ON(buffers_in_other_regions, direct),
+		TEST_ON(buffer_across_regions, file),
+		TEST_ON(buffer_across_regions, direct),
+		TEST_ON(as_many_regions_as_the_core_takes, file),
+		TEST_ON(table_changes_while_stopped, file),
+		TEST_ON(table_changes_while_running, direct),
+		TEST_ON(anonymous_memory, file),
+		TEST_ON(anonymous_memory, direct),
+		TEST_ON(data_page_is_gone, file),
+		TEST_ON(data_page_is_gone, direct),
+		TEST_ON(data_page_is_read_only, file),
+		TEST_ON(data_page_is_read_only, direct),
+		TEST_ON(header_is_gone, file),
+		TEST_ON(status_byte_is_gone, file),
+		TEST_ON(status_byte_is_gone, direct),
+		TEST(descriptors_are_gone),
+		TEST(used_ring_is_gone),
+		TEST(available_ring_is_gone),
+		TEST(close_with_memory_gone),
+		TEST_ON(pages_come_back_after_partial_pinning, file),
+		TEST_ON(pages_come_back_after_partial_pinning, direct),
+	};
+
+	return unit_run(argc, argv, "memory", tests, ARRAY_SIZE(tests));
+}
