@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Backends of disks, made in the test host: each is a context that gives a path and cleans up after itself."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from guest import shell
+
+NULL_BLK = Path("/sys/kernel/config/nullb")
+
+
+@contextmanager
+def null_block(mebibytes):
+    """A block device in memory."""
+    if not NULL_BLK.exists():
+        shell("modprobe configfs && modprobe null_blk nr_devices=0")
+        if not os.path.ismount("/sys/kernel/config"):
+            shell("mount -t configfs none /sys/kernel/config")
+    taken = {path.name for path in NULL_BLK.iterdir()}
+    name = next(f"nullb{number}" for number in range(100) if f"nullb{number}" not in taken)
+    device = NULL_BLK / name
+    device.mkdir()
+    try:
+        for attribute, value in {"size": mebibytes, "memory_backed": 1, "blocksize": 512, "power": 1}.items():
+            (device / attribute).write_text(str(value))
+        yield f"/dev/{name}"
+    finally:
+        device.rmdir()
+
+
+@contextmanager
+def image_file(mebibytes, directory=None):
+    """A raw image, all of it a hole; in /tmp, a tmpfs, unless a directory is given."""
+    with TemporaryDirectory(dir=directory) as place:
+        path = f"{place}/disk.raw"
+        with open(path, "wb") as image:
+            image.truncate(mebibytes << 20)
+        yield path
+
+
+@contextmanager
+def loop_device(mebibytes):
+    """A block device over a file."""
+    with image_file(mebibytes) as path:
+        shell("modprobe loop")
+        device = shell(f"losetup --find --show {path}").strip()
+        try:
+            yield device
+        finally:
+            shell(f"losetup --detach {device}")
+
+
+@contextmanager
+def mounted(device, options="rw"):
+    """The mount point of a file system on a block device or in an image."""
+    shell("modprobe loop")
+    with TemporaryDirectory() as place:
+        shell(f"mount -t ext4 -o {options} {device} {place}")
+        try:
+            yield place
+        finally:
+            shell(f"umount {place}")
+
+
+@contextmanager
+def file_on_ext4(mebibytes):
+    """A raw image on a file system that takes direct I/O and allocates on write."""
+    with null_block(2 * mebibytes) as device:
+        shell(f"mke2fs -q -t ext4 {device}")
+        with mounted(device) as place, image_file(mebibytes, place) as path:
+            yield path

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest: QEMU with disks, and a way to run shell scripts inside and to look at it from its host."""
+
+import base64
+import functools
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+class Failure(Exception):
+    """Something did not come out as it should; the text says what."""
+
+
+def shell(command):
+    """Run a command in the test host and return what it prints."""
+    done = subprocess.run(command, shell=True, text=True, capture_output=True)
+    if done.returncode:
+        raise Failure(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+@functools.cache
+def cached(script):
+    """The directory in the cache that one of the tree's scripts answers for."""
+    return shell(f"{TREE}/{script}")
+
+
+def load_module():
+    shell(f"{TREE}/tests/lib/load-module")
+
+
+def load_kvm():
+    if not Path("/dev/kvm").exists():
+        shell("modprobe kvm-amd || modprobe kvm-intel")
+
+
+def unload_module():
+    shell("rmmod vhost_blk")
+
+
+@dataclass
+class Disk:
+    """A disk of the guest: its backend in the host, and the device that shows it."""
+
+    path: str
+    serial: str
+    device: str = "vhost-blk-pci"
+    queues: int = 1
+    direct: bool = True
+    read_only: bool = False
+    options: str = ""  # more properties of the device
+
+    def size(self):
+        with open(self.path, "rb") as backend:
+            return backend.seek(0, os.SEEK_END)
+
+    def arguments(self):
+        driver = "host_device" if Path(self.path).is_block_device() else "file"
+        onoff = {True: "on", False: "off"}
+        node = (f"driver={driver},node-name={self.serial},filename={self.path}"
+                f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}")
+        device = f"{self.device},drive={self.serial},serial={self.serial},num-queues={self.queues}"
+        if self.device == "virtio-blk-pci":
+            node += f",aio={'native' if self.direct else 'threads'}"
+        return ["-blockdev", node, "-device", device + self.options]
+
+
+@dataclass
+class Guest:
+    """Use as "with Guest(...) as guest": boots on entry, and no process of it is left afterwards."""
+
+    disks: list
+    vcpus: int = 1
+    memory: str = "512M"
+    boot_timeout: int = 180  # seconds
+
+    def command(self):
+        qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
+        command = [f"{qemu}/bin/qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
+                   "-m", self.memory, "-nodefaults", "-display", "none",
+                   "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
+                   "-append", "console=ttyS0 mitigations=off quiet",
+                   "-serial", f"file:{self.directory}/console",
+                   "-serial", f"unix:{self.directory}/control,server=on,wait=off"]
+        for disk in self.disks:
+            command += disk.arguments()
+        return command
+
+    def __enter__(self):
+        load_kvm()
+        self.directory = tempfile.mkdtemp(prefix="guest.")
+        self.errors = open(f"{self.directory}/errors", "w+")
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.errors,
+                                        stderr=self.errors)
+        self.control = socket.socket(socket.AF_UNIX)
+        self.control.settimeout(1)
+        self.received = b""
+        try:
+            self._connect()
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.control.close()
+
+    def _connect(self):
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.control.connect(f"{self.directory}/control")
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise Failure(f"QEMU did not start{self.evidence()}") from None
+                time.sleep(0.05)
+
+    def console(self):
+        path = Path(self.directory, "console")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def evidence(self):
+        """What QEMU and the guest's console said, for a person who looks into a failure."""
+        self.errors.seek(0)
+        text = f"\n--- QEMU (exit status {self.process.poll()})\n{self.errors.read()}--- the guest's console\n"
+        return text + self.console()
+
+    def _line(self, deadline):
+        while b"\n" not in self.received:
+            try:
+                chunk = self.control.recv(65536)
+            except TimeoutError:
+                if "Kernel panic" in self.console():
+                    raise Failure(f"the guest panicked{self.evidence()}") from None
+                if time.monotonic() > deadline:
+                    raise Failure(f"no answer in time; last words: {self.received!r}{self.evidence()}") from None
+                continue
+            except ConnectionResetError:
+                chunk = b""
+            if not chunk:
+                raise Failure(f"QEMU ended{self.evidence()}")
+            self.received += chunk
+        line, self.received = self.received.split(b"\n", 1)
+        return line.decode(errors="replace").rstrip("\r")
+
+    def wait_ready(self):
+        """Wait until the guest has booted, for the first time or again."""
+        deadline = time.monotonic() + self.boot_timeout
+        while self._line(deadline) != "ready":
+            pass
+
+    def send(self, script):
+        line = base64.b64encode(script.encode())
+        # The guest's terminal buffers one page, and has no flow control.
+        assert len(line) < 4000, "script too long"
+        self.control.sendall(line + b"\n")
+
+    def run(self, script, timeout=60):
+        """Run a script in the guest and return its output."""
+        self.send(script)
+        return self.result(script, timeout)
+
+    def result(self, script, timeout):
+        """The output of the script sent last."""
+        deadline = time.monotonic() + timeout
+        output, end = "", ""
+        while not end:
+            text, end, status = self._line(deadline).partition("\1exit ")
+            output += text if end else text + "\n"
+        if status != "0":
+            raise Failure(f"in the guest: {script}: exit status {status}\n{output}{self.evidence()}")
+        return output
+
+    def workers(self):
+        """The threads that serve this guest's disks in the host's kernel, and the CPU time of each in seconds."""
+        found = []
+        for task in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (task / "comm").read_text().strip()
+                if name.startswith(f"vhost-{self.process.pid}-"):
+                    found.append((name, int((task / "schedstat").read_text().split()[0]) / 1e9))
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return sorted(found)
+
+    def reboot(self):
+        self.send("reboot -f")
+        self.wait_ready()
+
+    def power_off(self, timeout=60):
+        """Shut the guest down; QEMU has to end by itself and well."""
+        self.send("poweroff -f")
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"the guest does not power off{self.evidence()}") from None
+        if status:
+            raise Failure(f"QEMU ended badly{self.evidence()}")
