@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+VHOST = "vhost-blk-pci"
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -45,13 +46,25 @@ def unload_module():
     shell("rmmod vhost_blk")
 
 
+def cpu_times(tasks):
+    """Names and CPU times in seconds of threads, given by their directories in /proc."""
+    found = []
+    for task in tasks:
+        try:
+            name = (task / "comm").read_text().strip()
+            found.append((name, int((task / "schedstat").read_text().split()[0]) / 1e9))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return sorted(found)
+
+
 @dataclass
 class Disk:
     """A disk of the guest: its backend in the host, and the device that shows it."""
 
     path: str
     serial: str
-    device: str = "vhost-blk-pci"
+    device: str = VHOST
     queues: int = 1
     direct: bool = True
     read_only: bool = False
@@ -67,9 +80,12 @@ class Disk:
         node = (f"driver={driver},node-name={self.serial},filename={self.path}"
                 f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}")
         device = f"{self.device},drive={self.serial},serial={self.serial},num-queues={self.queues}"
-        if self.device == "virtio-blk-pci":
-            node += f",aio={'native' if self.direct else 'threads'}"
-        return ["-blockdev", node, "-device", device + self.options]
+        if self.device == VHOST:
+            return ["-blockdev", node, "-device", device + self.options]
+        # The way QEMU serves a disk best by itself.
+        return ["-object", f"iothread,id=io-{self.serial}",
+                "-blockdev", node + f",aio={'native' if self.direct else 'threads'}",
+                "-device", f"{device},iothread=io-{self.serial}{self.options}"]
 
 
 @dataclass
@@ -84,7 +100,7 @@ class Guest:
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
         command = [f"{qemu}/bin/qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
-                   "-m", self.memory, "-nodefaults", "-display", "none",
+                   "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
                    "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
                    "-append", "console=ttyS0 mitigations=off quiet",
                    "-serial", f"file:{self.directory}/console",
@@ -185,16 +201,14 @@ class Guest:
         return output
 
     def workers(self):
-        """The threads that serve this guest's disks in the host's kernel, and the CPU time of each in seconds."""
-        found = []
-        for task in Path("/proc").glob("[0-9]*"):
-            try:
-                name = (task / "comm").read_text().strip()
-                if name.startswith(f"vhost-{self.process.pid}-"):
-                    found.append((name, int((task / "schedstat").read_text().split()[0]) / 1e9))
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-        return sorted(found)
+        """The threads that serve this guest's disks in the host's kernel, with the CPU time of each."""
+        return [(name, seconds) for name, seconds in cpu_times(Path("/proc").glob("[0-9]*"))
+                if name.startswith(f"vhost-{self.process.pid}-")]
+
+    def io_threads(self):
+        """QEMU's own threads for disks, with the CPU time of each."""
+        return [(name, seconds) for name, seconds in cpu_times(Path(f"/proc/{self.process.pid}/task").iterdir())
+                if name.startswith("IO io-")]
 
     def reboot(self):
         self.send("reboot -f")
