@@ -103,8 +103,10 @@ class Guest:
                    "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
                    "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
                    "-append", "console=ttyS0 mitigations=off quiet",
-                   "-serial", f"file:{self.directory}/console",
-                   "-serial", f"unix:{self.directory}/control,server=on,wait=off"]
+                   "-chardev", f"socket,id=console,path={self.directory}/sysrq,server=on,wait=off"
+                               f",logfile={self.directory}/console",
+                   "-chardev", f"socket,id=control,path={self.directory}/control,server=on,wait=off",
+                   "-serial", "chardev:console", "-serial", "chardev:control"]
         for disk in self.disks:
             command += disk.arguments()
         return command
@@ -151,8 +153,23 @@ class Guest:
     def evidence(self):
         """What QEMU and the guest's console said, for a person who looks into a failure."""
         self.errors.seek(0)
-        text = f"\n--- QEMU (exit status {self.process.poll()})\n{self.errors.read()}--- the guest's console\n"
-        return text + self.console()
+        text = f"\n--- QEMU (exit status {self.process.poll()})\n{self.errors.read()}"
+        return f"{text}--- the guest's console, last lines\n{self.console()[-10000:]}"
+
+    def stuck(self):
+        """What the guest's CPUs, its blocked tasks, and the host's threads that serve it are doing."""
+        with socket.socket(socket.AF_UNIX) as console:
+            console.connect(f"{self.directory}/sysrq")
+            for letter in "9lw":
+                console.sendall(f"{letter}\n".encode())
+                time.sleep(5)  # a serial console is slow
+        text = ""
+        tasks = [*Path("/proc").glob("[0-9]*"), *Path(f"/proc/{self.process.pid}/task").iterdir()]
+        for task in tasks:
+            name = (task / "comm").read_text().strip()
+            if task.parent.name == "task" or name.startswith(f"vhost-{self.process.pid}-"):
+                text += f"\n--- the host's thread {name}\n{(task / 'stack').read_text()}"
+        return text + self.evidence()
 
     def _line(self, deadline):
         while b"\n" not in self.received:
@@ -162,7 +179,7 @@ class Guest:
                 if "Kernel panic" in self.console():
                     raise Failure(f"the guest panicked{self.evidence()}") from None
                 if time.monotonic() > deadline:
-                    raise Failure(f"no answer in time; last words: {self.received!r}{self.evidence()}") from None
+                    raise Failure(f"no answer in time; last words: {self.received!r}{self.stuck()}") from None
                 continue
             except ConnectionResetError:
                 chunk = b""
