@@ -294,20 +294,42 @@ int backend_dm(char *path, const char *table)
 {
 	char name[NAME_LEN];
 	uint64_t dev = 0;
+	struct made *m;
 	int ret;
 
 	unique_name(name);
 	ret = dm_call(DM_DEV_CREATE, name, NULL, 0, NULL);
 	if (ret)
 		return ret;
-	remember(MADE_DM, "", name);
+	m = remember(MADE_DM, "", name);
 	ret = dm_call(DM_TABLE_LOAD, name, table, 0, NULL);
 	if (!ret)	/* without the suspend flag this resumes */
 		ret = dm_call(DM_DEV_SUSPEND, name, NULL, 0, &dev);
 	if (ret)
 		return ret;
 	snprintf(path, BACKEND_PATH_MAX, "/dev/dm-%u", minor(dev));
+	snprintf(m->path, sizeof(m->path), "%s", path);
 	return wait_for_node(path);
+}
+
+static int dm_suspend(const char *path, uint32_t flags)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_made; i++)
+		if (made[i].kind == MADE_DM && !strcmp(made[i].path, path))
+			return dm_call(DM_DEV_SUSPEND, made[i].name, NULL, flags, NULL);
+	return -ENODEV;
+}
+
+int backend_dm_suspend(const char *path)
+{
+	return dm_suspend(path, DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG | DM_NOFLUSH_FLAG);
+}
+
+int backend_dm_resume(const char *path)
+{
+	return dm_suspend(path, 0);
 }
 
 static int run(char *const argv[])

@@ -33,6 +33,9 @@ int backend_null_unplug(const char *path);
 int backend_loop(char *path, const char *file);
 /* A device-mapper device from lines of "start length target arguments". */
 int backend_dm(char *path, const char *table);
+/* Keeps all I/O of a device-mapper device waiting until it is resumed. */
+int backend_dm_suspend(const char *path);
+int backend_dm_resume(const char *path);
 /* Makes a filesystem on a device or file and mounts it. */
 int backend_mkfs(char *dir, const char *fstype, const char *device);
 

@@ -518,62 +518,6 @@ static void segments_of_any_length(void **state)
 	}
 }
 
-/* Writes and reads at random places and of random sizes agree with a model of the disk. */
-static void random_io_agrees_with_a_model(void **state)
-{
-	enum { DEPTH = 16, ROUNDS = 40, SLOT = 128 * 1024 };
-	struct unit *u = *state;
-	struct blk_request req[DEPTH];
-	uint8_t *model, *buf, *copy;
-	uint64_t seed = 42;
-	unsigned int i, round;
-
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 64);
-	unit_requests(req, DEPTH, &u->vq[0]);
-	model = calloc(1, DISK_SIZE);
-	copy = aligned_alloc(4096, DISK_SIZE);
-	buf = unit_alloc(u, DEPTH * SLOT);
-	assert_non_null(model);
-	assert_non_null(copy);
-	for (round = 0; round < ROUNDS; round++) {
-		uint64_t part = SECTORS / DEPTH, sector[DEPTH];
-		uint32_t len[DEPTH], type[DEPTH];
-
-		/* Each request has a part of the disk to itself: no order among them. */
-		for (i = 0; i < DEPTH; i++) {
-			struct vq_segment data;
-			uint8_t *p = buf + i * SLOT;
-
-			type[i] = random_next(&seed) % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
-			sector[i] = i * part + random_next(&seed) % (part - 64);
-			len[i] = (1 + random_next(&seed) % 64) * SECTOR_SIZE;
-			p += random_next(&seed) % 3 ? 0 : random_next(&seed) % 4096;
-			data = unit_segment(u, p, len[i]);
-			if (type[i] == VIRTIO_BLK_T_OUT) {
-				pattern_fill(p, len[i], sector[i] * SECTOR_SIZE, round);
-				memcpy(model + sector[i] * SECTOR_SIZE, p, len[i]);
-			}
-			assert_ok(blk_add(&req[i], type[i], sector[i], &data, 1));
-			vq_submit(&u->vq[0]);
-		}
-		for (i = 0; i < DEPTH; i++) {
-			uint8_t *p = unit_host(u, req[i].table[1].addr);
-
-			if (type[i] == VIRTIO_BLK_T_OUT) {
-				expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
-				continue;
-			}
-			expect_end(&req[i], VIRTIO_BLK_S_OK, len[i] + 1);
-			assert_memory_equal(p, model + sector[i] * SECTOR_SIZE, len[i]);
-		}
-	}
-	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
-	assert_memory_equal(copy, model, DISK_SIZE);
-	free(model);
-	free(copy);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -611,8 +555,6 @@ int main(int argc, char **argv)
 		TEST_ON(buffers_at_any_byte, direct),
 		TEST_ON(segments_of_any_length, file),
 		TEST_ON(segments_of_any_length, direct),
-		TEST_ON(random_io_agrees_with_a_model, file),
-		TEST_ON(random_io_agrees_with_a_model, direct),
 	};
 
 	return unit_run(argc, argv, "request", tests, ARRAY_SIZE(tests));

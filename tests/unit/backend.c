@@ -1,0 +1,737 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Backends of every kind: that data is right on each, and what each failure turns into. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <linux/fs.h>
+#include <stdlib.h>
+
+#define DISK_SIZE	(8 * MIB)
+#define SECTORS		(DISK_SIZE / SECTOR_SIZE)
+#define EXT4_SIZE	(64 * MIB)
+#define XFS_SIZE	(320 * MIB)
+
+/* Made once for the whole program. */
+static char tmpfs[BACKEND_PATH_MAX];
+static char ext4[BACKEND_PATH_MAX], ext4_device[BACKEND_PATH_MAX];
+static char xfs[BACKEND_PATH_MAX];
+
+struct kind {
+	enum { ON_FILE, ON_NULL, ON_LOOP, ON_DM } on;
+	const char *dir;
+	int flags;
+	unsigned int block_size;
+};
+
+static const struct kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
+static const struct kind ext4_file = { .on = ON_FILE, .dir = ext4 };
+static const struct kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
+static const struct kind xfs_file = { .on = ON_FILE, .dir = xfs };
+static const struct kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
+static const struct kind null_cached = { .on = ON_NULL };
+static const struct kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
+static const struct kind null_4k = { .on = ON_NULL, .flags = O_DIRECT, .block_size = 4096 };
+static const struct kind loop_cached = { .on = ON_LOOP };
+static const struct kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
+static const struct kind dm_direct = { .on = ON_DM, .flags = O_DIRECT };
+
+static int make_filesystem(char *dir, char *device, const char *fstype, size_t size)
+{
+	char image[BACKEND_PATH_MAX];
+
+	if (backend_file(image, tmpfs, fstype, size) || backend_loop(device, image))
+		return -1;
+	return backend_mkfs(dir, fstype, device);
+}
+
+static int make_disks(void **state)
+{
+	char device[BACKEND_PATH_MAX];
+
+	(void)state;
+	if (backend_tmpfs(tmpfs, 512 * MIB))
+		return -1;
+	if (make_filesystem(ext4, ext4_device, "ext4", EXT4_SIZE))
+		return -1;
+	return make_filesystem(xfs, device, "xfs", XFS_SIZE);
+}
+
+static int remove_disks(void **state)
+{
+	(void)state;
+	backend_remove_since(0);
+	return 0;
+}
+
+/* A device-mapper device that covers a new null_blk, by one target. */
+static void make_dm(char *path, const char *target, const char *arguments, unsigned int cache_mib)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = cache_mib };
+	char below[BACKEND_PATH_MAX], table[512];
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %lu %s %s 0 %s\n", SECTORS, target, below, arguments);
+	assert_ok(backend_dm(path, table));
+}
+
+static void open_kind(struct unit *u, const struct kind *kind)
+{
+	struct null_blk spec = {
+		.size_mib = DISK_SIZE / MIB, .block_size = kind->block_size,
+	};
+	char image[BACKEND_PATH_MAX];
+
+	switch (kind->on) {
+	case ON_FILE:
+		assert_ok(backend_file(u->path, kind->dir, "disk", DISK_SIZE));
+		break;
+	case ON_NULL:
+		assert_ok(backend_null(u->path, &spec));
+		break;
+	case ON_LOOP:
+		assert_ok(backend_file(image, tmpfs, "image", DISK_SIZE));
+		assert_ok(backend_loop(u->path, image));
+		break;
+	case ON_DM:
+		make_dm(u->path, "linear", "", 0);
+		break;
+	}
+	unit_disk(u, u->path, O_RDWR | kind->flags);
+}
+
+/* Writes and reads at random places and of random sizes agree with a model of the disk. */
+static void random_io_agrees_with_a_model(void **state)
+{
+	enum { DEPTH = 16, ROUNDS = 30, SLOT = 128 * 1024 };
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	unsigned int block = (kind->block_size ?: SECTOR_SIZE) / SECTOR_SIZE;
+	struct blk_request req[DEPTH];
+	uint8_t *model, *buf, *copy;
+	uint64_t seed = 42;
+	unsigned int i, round;
+
+	open_kind(u, kind);
+	unit_start(u, 1, 64);
+	unit_requests(req, DEPTH, &u->vq[0]);
+	model = calloc(1, DISK_SIZE);
+	copy = aligned_alloc(4096, DISK_SIZE);
+	buf = unit_alloc(u, DEPTH * SLOT);
+	assert_non_null(model);
+	assert_non_null(copy);
+	for (round = 0; round < ROUNDS; round++) {
+		uint64_t part = SECTORS / DEPTH, sector[DEPTH];
+		uint32_t len[DEPTH], type[DEPTH];
+
+		/* Each request has a part of the disk to itself: no order among them. */
+		for (i = 0; i < DEPTH; i++) {
+			struct vq_segment data;
+			uint8_t *p = buf + i * SLOT;
+
+			type[i] = random_next(&seed) % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+			sector[i] = i * part + random_next(&seed) % (part - 64) / block * block;
+			len[i] = (1 + random_next(&seed) % (64 / block)) * block * SECTOR_SIZE;
+			p += random_next(&seed) % 3 ? 0 : random_next(&seed) % 4096;
+			data = unit_segment(u, p, len[i]);
+			if (type[i] == VIRTIO_BLK_T_OUT) {
+				pattern_fill(p, len[i], sector[i] * SECTOR_SIZE, round);
+				memcpy(model + sector[i] * SECTOR_SIZE, p, len[i]);
+			}
+			assert_ok(blk_add(&req[i], type[i], sector[i], &data, 1));
+			vq_submit(&u->vq[0]);
+		}
+		for (i = 0; i < DEPTH; i++) {
+			uint8_t *p = unit_host(u, req[i].table[1].addr);
+
+			if (type[i] == VIRTIO_BLK_T_OUT) {
+				expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+				continue;
+			}
+			expect_end(&req[i], VIRTIO_BLK_S_OK, len[i] + 1);
+			assert_memory_equal(p, model + sector[i] * SECTOR_SIZE, len[i]);
+		}
+	}
+	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
+	assert_memory_equal(copy, model, DISK_SIZE);
+	free(model);
+	free(copy);
+}
+
+/* Data, a hole, reserved space, by turns: blocks that do not all come the same way. */
+static void patchwork_file(void **state)
+{
+	enum { PATCH = 4096, LEN = 256 * 1024 };
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	uint8_t *model, *buf;
+	unsigned int i;
+	int plain;
+
+	open_kind(u, kind);
+	plain = open(u->path, O_RDWR | O_CLOEXEC);
+	assert_ok(plain);
+	model = calloc(1, LEN);
+	assert_non_null(model);
+	for (i = 0; i < LEN / PATCH; i++) {
+		if (i % 3 == 0) {
+			pattern_fill(model + i * PATCH, PATCH, i * PATCH, 1);
+			assert_int_equal(pwrite(plain, model + i * PATCH, PATCH, i * PATCH),
+					 PATCH);
+		} else if (i % 3 == 1) {
+			assert_ok(fallocate(plain, FALLOC_FL_KEEP_SIZE, i * PATCH, PATCH));
+		}
+	}
+	assert_ok(fsync(plain));
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, LEN + 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, LEN), VIRTIO_BLK_S_OK);
+	assert_int_equal(u->req.used_len, LEN + 1);
+	assert_memory_equal(buf, model, LEN);
+	/* Once more at a place that direct I/O does not take. */
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 1, LEN), VIRTIO_BLK_S_OK);
+	assert_memory_equal(buf + 1, model, LEN);
+
+	pattern_fill(buf, LEN - 1024, 512, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 1, buf, LEN - 1024), VIRTIO_BLK_S_OK);
+	memcpy(model + 512, buf, LEN - 1024);
+	assert_int_equal(pread(plain, buf, LEN, 0), LEN);
+	assert_memory_equal(buf, model, LEN);
+	assert_int_equal(backend_size(plain), DISK_SIZE);
+	close(plain);
+	free(model);
+}
+
+/* A device with blocks of 4 KiB cannot take less by direct I/O. */
+static void less_than_a_device_block(void **state)
+{
+	struct unit *u = *state;
+	uint8_t *buf;
+
+	open_kind(u, &null_4k);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4096);
+	memset(buf, 0x55, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 1, buf, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 1, buf, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 4096), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, 4096, 4096, 1);
+	expect_disk(u->disk, 0, MIB, 1);
+}
+
+static void failing_device(void **state)
+{
+	static const uint32_t len[] = { 512, 4096, MIB };
+	struct unit *u = *state;
+	char table[64];
+	unsigned int i;
+	uint8_t *buf;
+
+	snprintf(table, sizeof(table), "0 %lu error \n", SECTORS);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, MIB + 1);
+	for (i = 0; i < ARRAY_SIZE(len); i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, len[i]), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(u->req.used_len, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 8, buf, len[i]),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(u->req.used_len, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf + 1, len[i]),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 8, buf + 1, len[i]),
+				 VIRTIO_BLK_S_IOERR);
+	}
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
+	assert_int_equal(event_count(u->vq[0].err), 0);
+}
+
+/* Half of the device works: a request that needs both halves fails as a whole. */
+static void half_failing_device(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	struct unit *u = *state;
+	char below[BACKEND_PATH_MAX], table[256];
+	unsigned int half = SECTORS / 2;
+	uint8_t *buf;
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %u linear %s 0\n%u %u error \n", half, below, half, half);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE / 2, 1);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 64 * KIB);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, half - 64, buf, 64 * KIB),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(u->req.used_len, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, half - 64, buf, 64 * KIB),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, half - 256, buf, 64 * KIB), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, 64 * KIB, (half - 256) * SECTOR_SIZE, 1);
+}
+
+/* A write that the page cache took and the device did not must not be called durable. */
+static void lost_write_fails_the_flush(void **state)
+{
+	struct unit *u = *state;
+	char table[64];
+	uint8_t *buf;
+
+	snprintf(table, sizeof(table), "0 %lu error \n", SECTORS);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(u->req.used_len, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, 4096), VIRTIO_BLK_S_IOERR);
+}
+
+static void fill_up(struct unit *u, const char *dir, int flags)
+{
+	enum { STEP = 256 * 1024 };
+	unsigned int i, written = 0, refused = 0;
+	uint8_t *buf;
+
+	assert_ok(backend_file(u->path, dir, "disk", 64 * MIB));
+	unit_disk(u, u->path, O_RDWR | flags);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, STEP);
+	for (i = 0; i < 64 * MIB / STEP && refused < 4; i++) {
+		pattern_fill(buf, STEP, i * STEP, 1);
+		if (unit_io(u, VIRTIO_BLK_T_OUT, i * (STEP / SECTOR_SIZE), buf, STEP))
+			refused++;
+		else if (!refused)
+			written++;
+		assert_int_equal(u->req.used_len, 1);
+	}
+	assert_int_equal(refused, 4);
+	assert_true(written > 0);
+	assert_int_equal(backend_size(u->disk), 64 * MIB);
+	for (i = 0; i < written; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * (STEP / SECTOR_SIZE), buf, STEP),
+				 VIRTIO_BLK_S_OK);
+		expect_pattern(buf, STEP, i * STEP, 1);
+	}
+}
+
+static void full_tmpfs(void **state)
+{
+	char dir[BACKEND_PATH_MAX];
+
+	assert_ok(backend_tmpfs(dir, 4 * MIB));
+	fill_up(*state, dir, 0);
+}
+
+static void full_ext4(struct unit *u, int flags)
+{
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+	struct null_blk spec = { .size_mib = 8 };
+
+	assert_ok(backend_null(device, &spec));
+	assert_ok(backend_mkfs(dir, "ext4", device));
+	fill_up(u, dir, flags);
+}
+
+static void full_ext4_file(void **state)
+{
+	full_ext4(*state, 0);
+}
+
+static void full_ext4_direct(void **state)
+{
+	full_ext4(*state, O_DIRECT);
+}
+
+/* A slow disk is slow for each request, not for one after the other. */
+static void slow_requests_overlap(void **state)
+{
+	enum { NR = 64, DELAY_MS = 200 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	int64_t begin;
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_slow(u, DELAY_MS);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, NR);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4096);
+	begin = now_ms();
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
+	expect_pattern(buf, NR * 4096, 0, 1);
+	assert_in_range(now_ms() - begin, DELAY_MS, NR * DELAY_MS / 4);
+}
+
+/* -EAGAIN never reaches the guest: a device that can take one request at a time. */
+static void device_of_depth_one(void **state)
+{
+	enum { NR = 128 };
+	struct null_blk spec = { .size_mib = 8, .delay_us = 1000, .queue_depth = 1 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, NR);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4096);
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
+	expect_pattern(buf, NR * 4096, 0, 1);
+}
+
+/* Nor where the device takes nothing at all for a while; others need not wait for it. */
+static void suspended_device(void **state)
+{
+	enum { NR = 16 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i, answered = 0;
+	uint8_t *buf;
+
+	open_kind(u, &dm_direct);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 64);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, (NR + 1) * 4096);
+	assert_ok(backend_dm_suspend(u->path));
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_GET_ID, 0, buf + NR * 4096, 20);
+	answered = blk_wait(&u->req, TIMEOUT_MS) == VIRTIO_BLK_S_OK;
+	usleep(QUIET_MS * 1000);
+	blk_reap(&u->vq[0]);
+	for (i = 0; i < NR; i++)
+		answered += req[i].done;
+	assert_ok(backend_dm_resume(u->path));
+	assert_int_equal(answered, 1);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
+	expect_pattern(buf, NR * 4096, 0, 1);
+}
+
+/* The disk of one more ext4, whose device can be suspended under it. */
+static void start_on_suspendable(struct unit *u, char *device)
+{
+	char dir[BACKEND_PATH_MAX];
+	int plain;
+
+	make_dm(device, "linear", "", 1);
+	assert_ok(backend_mkfs(dir, "ext4", device));
+	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
+	plain = open(u->path, O_RDWR | O_CLOEXEC);
+	assert_ok(plain);
+	disk_fill(plain, 0, 2 * MIB, 1);
+	assert_ok(fsync(plain));
+	assert_int_equal(posix_fadvise(plain, 0, 0, POSIX_FADV_DONTNEED), 0);
+	/* The first pages are in the cache, the others are not. */
+	assert_int_equal(posix_fadvise(plain, 0, 0, POSIX_FADV_RANDOM), 0);
+	expect_disk(plain, 0, 64 * KIB, 1);
+	close(plain);
+	unit_disk(u, u->path, O_RDWR);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	unit_start(u, 1, 64);
+}
+
+/*
+ * One request that has to wait for the disk must not hold up those that need
+ * not: reads from the page cache on the same ring.
+ */
+static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint32_t len,
+			    bool dirty_first)
+{
+	char device[BACKEND_PATH_MAX];
+	struct blk_request blocked;
+	unsigned int i, ended = 0;
+	uint8_t *buf;
+
+	start_on_suspendable(u, device);
+	unit_requests(&blocked, 1, &u->vq[0]);
+	buf = unit_alloc(u, 64 * KIB);
+	if (dirty_first) {
+		pattern_fill(buf, 4096, 0, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+		memset(buf, 0, 4096);
+	}
+	if (type == VIRTIO_BLK_T_OUT)
+		pattern_fill(buf, len, sector * SECTOR_SIZE, 1);
+	assert_ok(backend_dm_suspend(device));
+	unit_submit_one(u, &blocked, type, sector, buf, len);
+	for (i = 0; i < 16 && !blocked.done; i++) {
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 8, buf + 4096, 4096);
+		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
+			break;
+		ended += pattern_differs(buf + 4096, 4096, i * 4096, 1) < 0;
+	}
+	assert_ok(backend_dm_resume(device));
+	assert_int_equal(ended, 16);
+	expect_end(&blocked, VIRTIO_BLK_S_OK, type == VIRTIO_BLK_T_IN ? len + 1 : 1);
+	if (len)
+		expect_pattern(buf, len, sector * SECTOR_SIZE, 1);
+	expect_disk(u->disk, 0, 2 * MIB, 1);
+}
+
+static void read_that_waits_for_the_disk(void **state)
+{
+	blocked_request(*state, VIRTIO_BLK_T_IN, 2048, 4096, false);
+}
+
+static void write_that_must_read_first(void **state)
+{
+	blocked_request(*state, VIRTIO_BLK_T_OUT, 2049, 512, false);
+}
+
+static void flush_that_waits_for_the_disk(void **state)
+{
+	blocked_request(*state, VIRTIO_BLK_T_FLUSH, 0, 0, true);
+}
+
+/* The same for a block device, whose flushes take a second and reads no time. */
+static void slow_flush_of_a_device(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = 1 };
+	struct unit *u = *state;
+	char below[BACKEND_PATH_MAX], table[512];
+	struct blk_request flush;
+	unsigned int i;
+	uint8_t *buf;
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %lu delay %s 0 0 %s 0 0 %s 0 1000\n", SECTORS, below,
+		 below, below);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 16);
+	unit_requests(&flush, 1, &u->vq[0]);
+	buf = unit_alloc(u, 4096);
+	unit_submit_one(u, &flush, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+	for (i = 0; i < 16; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 4096, i * 4096, 1);
+	}
+	assert_false(flush.done);
+	expect_end(&flush, VIRTIO_BLK_S_OK, 1);
+}
+
+/*
+ * Bug 12: writes to a file without freeze protection. A frozen file system
+ * takes no write until it is thawed, and reads go on beside the waiting write.
+ */
+static void frozen_file_system(void **state)
+{
+	enum { NR = 4 };
+	struct unit *u = *state;
+	struct blk_request write[NR];
+	unsigned int i, reads = 0, writes = 0;
+	uint8_t *buf;
+	int dir;
+
+	open_kind(u, u->param);
+	disk_fill(u->disk, 0, MIB, 1);
+	assert_ok(fsync(u->disk));
+	unit_start(u, 1, 64);
+	unit_requests(write, NR, &u->vq[0]);
+	buf = unit_alloc(u, (NR + 1) * 4096);
+	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(dir);
+	assert_ok(ioctl(dir, FIFREEZE, 0));
+	for (i = 0; i < NR; i++) {
+		/* Over data that is there, and into the hole behind it. */
+		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
+
+		pattern_fill(buf + i * 4096, 4096, sector * SECTOR_SIZE, 2);
+		unit_submit_one(u, &write[i], VIRTIO_BLK_T_OUT, sector, buf + i * 4096, 4096);
+	}
+	for (i = 0; i < 16; i++) {
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 512 + i, buf + NR * 4096, 4096);
+		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
+			break;
+		reads += pattern_differs(buf + NR * 4096, 4096, (512 + i) * SECTOR_SIZE, 1) < 0;
+	}
+	usleep(QUIET_MS * 1000);
+	blk_reap(&u->vq[0]);
+	for (i = 0; i < NR; i++)
+		writes += write[i].done;
+	assert_ok(ioctl(dir, FITHAW, 0));
+	close(dir);
+	assert_int_equal(reads, 16);
+	assert_int_equal(writes, 0);
+	for (i = 0; i < NR; i++) {
+		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
+
+		expect_end(&write[i], VIRTIO_BLK_S_OK, 1);
+		expect_disk(u->disk, sector * SECTOR_SIZE, 4096, 2);
+	}
+}
+
+/* A freeze waits for writes in flight and no longer: none keeps its protection for good. */
+static void freeze_passes_after_writes(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *buf;
+	int dir;
+
+	open_kind(u, u->param);
+	unit_start(u, 1, 64);
+	buf = unit_alloc(u, 8192);
+	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(dir);
+	for (i = 0; i < 5; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf + 1, 4096),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, SECTORS, buf, 4096),
+				 VIRTIO_BLK_S_IOERR);
+		assert_ok(ioctl(dir, FIFREEZE, 0));
+		assert_ok(ioctl(dir, FITHAW, 0));
+	}
+	close(dir);
+}
+
+/* A FLUSH completes only when the writes before it are on the device. */
+static void flush_writes_the_cache_out(void **state)
+{
+	enum { SECTORS_WRITTEN = 6 };	/* field of the statistics */
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	const char *device = kind->on == ON_FILE ? ext4_device : u->path;
+	int64_t before;
+	uint8_t *buf;
+
+	open_kind(u, kind);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, MIB);
+	pattern_fill(buf, MIB, 0, 3);
+	before = backend_stat(device, SECTORS_WRITTEN);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_true(backend_stat(device, SECTORS_WRITTEN) - before >= (int64_t)(MIB / SECTOR_SIZE));
+}
+
+/* Nor is a device's own cache forgotten. */
+static void flush_reaches_the_device(void **state)
+{
+	enum { FLUSHES = 15 };		/* field of the statistics */
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	const char *device = kind->on == ON_FILE ? ext4_device : u->path;
+	int64_t before;
+	uint8_t *buf;
+
+	open_kind(u, kind);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	before = backend_stat(device, FLUSHES);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_true(backend_stat(device, FLUSHES) > before);
+}
+
+/* The device is unplugged: requests fail, and everything can be put away. */
+static void device_vanishes(void **state)
+{
+	enum { NR = 8 };
+	struct null_blk spec = { .size_mib = 8, .delay_us = 100000 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 64);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4096);
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+	assert_ok(backend_null_unplug(u->path));
+	for (i = 0; i < NR; i++)
+		assert_true(blk_wait(&req[i], TIMEOUT_MS) >= 0);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
+	unit_detach(u);
+}
+
+/* One descriptor more, none fewer: the device's own reference keeps the disk. */
+static void caller_closes_and_unlinks(void **state)
+{
+	struct unit *u = *state;
+	uint8_t *buf;
+
+	open_kind(u, u->param);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 16);
+	close(u->disk);
+	u->disk = -1;
+	assert_ok(unlink(u->path));
+	buf = unit_alloc(u, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 9, buf, 4096), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, 4096, 9 * SECTOR_SIZE, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 9, buf, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_ON(random_io_agrees_with_a_model, tmpfs_file),
+		TEST_ON(random_io_agrees_with_a_model, ext4_file),
+		TEST_ON(random_io_agrees_with_a_model, ext4_direct),
+		TEST_ON(random_io_agrees_with_a_model, xfs_file),
+		TEST_ON(random_io_agrees_with_a_model, xfs_direct),
+		TEST_ON(random_io_agrees_with_a_model, null_cached),
+		TEST_ON(random_io_agrees_with_a_model, null_direct),
+		TEST_ON(random_io_agrees_with_a_model, null_4k),
+		TEST_ON(random_io_agrees_with_a_model, loop_cached),
+		TEST_ON(random_io_agrees_with_a_model, loop_direct),
+		TEST_ON(random_io_agrees_with_a_model, dm_direct),
+		TEST_ON(patchwork_file, tmpfs_file),
+		TEST_ON(patchwork_file, ext4_file),
+		TEST_ON(patchwork_file, ext4_direct),
+		TEST_ON(patchwork_file, xfs_file),
+		TEST_ON(patchwork_file, xfs_direct),
+		TEST(less_than_a_device_block),
+		TEST(failing_device),
+		TEST(half_failing_device),
+		TEST(lost_write_fails_the_flush),
+		TEST(full_tmpfs),
+		TEST(full_ext4_file),
+		TEST(full_ext4_direct),
+		TEST(slow_requests_overlap),
+		TEST(device_of_depth_one),
+		TEST(suspended_device),
+		TEST(read_that_waits_for_the_disk),
+		TEST(write_that_must_read_first),
+		TEST(flush_that_waits_for_the_disk),
+		TEST(slow_flush_of_a_device),
+		TEST_ON(frozen_file_system, ext4_file),
+		TEST_ON(frozen_file_system, ext4_direct),
+		TEST_ON(frozen_file_system, xfs_direct),
+		TEST_ON(freeze_passes_after_writes, ext4_file),
+		TEST_ON(freeze_passes_after_writes, ext4_direct),
+		TEST_ON(freeze_passes_after_writes, xfs_direct),
+		TEST_ON(flush_writes_the_cache_out, null_cached),
+		TEST_ON(flush_writes_the_cache_out, ext4_file),
+		TEST_ON(flush_reaches_the_device, loop_direct),
+		TEST_ON(flush_reaches_the_device, ext4_direct),
+		TEST(device_vanishes),
+		TEST_ON(caller_closes_and_unlinks, tmpfs_file),
+		TEST_ON(caller_closes_and_unlinks, ext4_direct),
+	};
+
+	return unit_run_with(argc, argv, "backend", tests, ARRAY_SIZE(tests), make_disks,
+			     remove_disks);
+}
