@@ -371,7 +371,7 @@ int backend_mkfs(char *dir, const char *fstype, const char *device)
 	return 0;
 }
 
-static void remove_one(struct made *m)
+static int remove_one(struct made *m)
 {
 	char dir[DIR_LEN];
 	int i, ret = -1;
@@ -399,8 +399,7 @@ static void remove_one(struct made *m)
 		if (ret)
 			usleep(10000);
 	}
-	if (ret)
-		failed("remove", m->path);
+	return ret ? failed("remove", m->path) : 0;
 }
 
 unsigned int backend_mark(void)
@@ -408,10 +407,15 @@ unsigned int backend_mark(void)
 	return nr_made;
 }
 
-void backend_remove_since(unsigned int mark)
+int backend_remove_since(unsigned int mark)
 {
-	while (nr_made > mark)
-		remove_one(&made[--nr_made]);
+	int ret = 0, err;
+
+	while (nr_made > mark) {
+		err = remove_one(&made[--nr_made]);
+		ret = ret ?: err;
+	}
+	return ret;
 }
 
 int64_t backend_size(int fd)

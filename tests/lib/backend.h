@@ -41,7 +41,7 @@ int backend_mkfs(char *dir, const char *fstype, const char *device);
 
 /* Takes away what was made since the mark, latest first; mark 0 is the start. */
 unsigned int backend_mark(void);
-void backend_remove_since(unsigned int mark);
+int backend_remove_since(unsigned int mark);
 
 /* Size of a file or block device in bytes, or -errno. */
 int64_t backend_size(int fd);

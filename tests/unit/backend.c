@@ -59,8 +59,7 @@ static int make_disks(void **state)
 static int remove_disks(void **state)
 {
 	(void)state;
-	backend_remove_since(0);
-	return 0;
+	return backend_remove_since(0);
 }
 
 /* A device-mapper device that covers a new null_blk, by one target. */

@@ -31,6 +31,7 @@ int unit_teardown(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
+	int ret;
 
 	vhost_blk_close(&u->dev);
 	for (i = 0; i < VQS_MAX; i++)
@@ -38,16 +39,15 @@ int unit_teardown(void **state)
 	guest_memory_free(&u->mem);
 	if (u->disk >= 0)
 		close(u->disk);
-	backend_remove_since(u->mark);
+	ret = backend_remove_since(u->mark);
 	free(u);
-	return 0;
+	return ret;
 }
 
 static int group_teardown(void **state)
 {
 	(void)state;
-	backend_remove_since(0);
-	return 0;
+	return backend_remove_since(0);
 }
 
 int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,

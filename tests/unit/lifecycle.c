@@ -1,0 +1,973 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Start, stop and every way to end: what was accepted is completed once, and
+ * nothing outlives its owner.
+ */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define DISK_SIZE	(4 * MIB)
+#define NR		32
+
+/* In children a failed assertion must not return into the test runner. */
+#define child_check(expr) do {						\
+	if (!(expr)) {							\
+		fprintf(stderr, "child, line %d: %s (%s)\n", __LINE__, #expr, \
+			strerror(errno));				\
+		_exit(1);						\
+	}								\
+} while (0)
+
+/* A device of a child, in guest memory that the parent sees too. */
+struct child_device {
+	struct vhost_blk dev;
+	struct vq vq;
+	struct blk_request req[NR];
+	char *buf;
+};
+
+static void child_start(struct child_device *c, struct guest_memory *mem, int disk)
+{
+	unsigned int i;
+
+	child_check(!vhost_blk_open(&c->dev, mem, FEATURES));
+	child_check(!vq_setup(&c->vq, &c->dev, 0, 64));
+	for (i = 0; i < NR; i++)
+		child_check(!blk_request_init(&c->req[i], &c->vq, 3));
+	c->buf = guest_alloc(mem, 0, NR * 4096, 4096);
+	child_check(c->buf);
+	child_check(!vhost_blk_attach(&c->dev, disk));
+}
+
+static void child_submit(struct child_device *c, unsigned int nr, uint32_t type)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		struct vq_segment data = {
+			.addr = guest_address(c->dev.mem, c->buf + i * 4096), .len = 4096,
+		};
+
+		if (type == VIRTIO_BLK_T_OUT)
+			pattern_fill(c->buf + i * 4096, 4096, i * 4096, 1);
+		child_check(blk_add(&c->req[i], type, i * 8, &data, 1) >= 0);
+	}
+	vq_submit(&c->vq);
+}
+
+static void child_finish(struct child_device *c, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		child_check(blk_wait(&c->req[i], TIMEOUT_MS) == VIRTIO_BLK_S_OK);
+}
+
+static void child_works(struct child_device *c)
+{
+	child_submit(c, NR, VIRTIO_BLK_T_OUT);
+	child_finish(c, NR);
+	memset(c->buf, 0, NR * 4096);
+	child_submit(c, NR, VIRTIO_BLK_T_IN);
+	child_finish(c, NR);
+	child_check(pattern_differs(c->buf, NR * 4096, 0, 1) < 0);
+}
+
+/* One byte from child to parent or back says "go on". */
+static void tell(int fd)
+{
+	if (write(fd, "", 1) != 1)
+		_exit(2);
+}
+
+static int heard(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 1;
+}
+
+static void start_slow(struct unit *u, unsigned int delay_ms, unsigned int nr_vqs)
+{
+	unit_slow(u, delay_ms);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, nr_vqs, 64);
+}
+
+/* Puts nr reads on a ring, with nobody waiting for them. */
+static void submit_reads(struct unit *u, struct vq *vq, struct blk_request *req, uint8_t *buf,
+			 unsigned int nr)
+{
+	unsigned int i;
+
+	unit_requests(req, nr, vq);
+	for (i = 0; i < nr; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * 4096, 4096);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	}
+	vq_submit(vq);
+}
+
+/* Sees from the rings alone that each request has ended well, once. */
+static void expect_all_ended(struct vq *vq, struct blk_request *req, uint8_t *buf,
+			     unsigned int nr)
+{
+	unsigned int i;
+
+	assert_int_equal(vq_used_idx(vq), nr);
+	assert_int_equal(blk_reap(vq), nr);
+	for (i = 0; i < nr; i++) {
+		assert_true(req[i].done);
+		assert_int_equal(*req[i].status, VIRTIO_BLK_S_OK);
+		assert_int_equal(req[i].used_len, 4097);
+	}
+	expect_pattern(buf, nr * 4096, 0, 1);
+}
+
+/* The pid of a thread with this name, or 0. */
+static pid_t thread_named(const char *name)
+{
+	char command[64], line[32] = "";
+	FILE *f;
+
+	snprintf(command, sizeof(command), "pgrep -x %s", name);
+	f = popen(command, "re");
+	assert_non_null(f);
+	if (!fgets(line, sizeof(line), f))
+		line[0] = 0;
+	pclose(f);
+	return atoi(line);
+}
+
+static void workers_live_while_attached(void **state)
+{
+	struct unit *u = *state;
+	char name[32];
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 2, 16);
+	assert_int_equal(worker_count(getpid()), 0);
+	for (i = 0; i < 2; i++) {
+		unit_attach(u);
+		assert_int_equal(worker_count(getpid()), 4);
+		expect_alive(u);
+		unit_detach(u);
+		expect_workers(getpid(), 0);
+	}
+	unit_attach(u);
+	for (i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "vhost-%d-%c%u", getpid(), "sc"[i % 2], i / 2);
+		assert_int_not_equal(thread_named(name), 0);
+	}
+	vhost_blk_close(&u->dev);
+	expect_workers(getpid(), 0);
+}
+
+static void read_cgroup(pid_t pid, char *text)
+{
+	char path[64];
+	size_t len;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	len = fread(text, 1, 255, f);
+	text[len] = 0;
+	fclose(f);
+}
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_ok(fd);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void make_cgroup(char *dir, size_t len)
+{
+	snprintf(dir, len, "/sys/fs/cgroup/vhost-blk-%d", getpid());
+	assert_ok(mkdir(dir, 0755));
+}
+
+static void workers_are_in_the_owners_cgroup(void **state)
+{
+	struct unit *u = *state;
+	char cgroup[128], own[256], of_child[256], of_worker[256], text[32];
+	int up[2], down[2];
+	unsigned int i;
+	pid_t pid;
+
+	unit_memfd(u, DISK_SIZE);
+	make_cgroup(cgroup, sizeof(cgroup));
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = fork();
+	if (!pid) {
+		struct child_device c;
+
+		child_check(heard(down[0]));
+		child_start(&c, &u->mem, u->disk);
+		tell(up[1]);
+		child_check(heard(down[0]));
+		child_works(&c);
+		_exit(0);
+	}
+	snprintf(text, sizeof(text), "%d", pid);
+	write_file(cgroup, "cgroup.procs", text);
+	tell(down[1]);
+	assert_true(heard(up[0]));
+	read_cgroup(getpid(), own);
+	read_cgroup(pid, of_child);
+	assert_string_not_equal(own, of_child);
+	for (i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), "vhost-%d-%c0", pid, "sc"[i]);
+		assert_int_not_equal(thread_named(text), 0);
+		read_cgroup(thread_named(text), of_worker);
+		assert_string_equal(of_worker, of_child);
+	}
+	tell(down[1]);
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(pid, 0);
+	/* Nobody is left in it. */
+	assert_ok(rmdir(cgroup));
+}
+
+/* The owner's block limits are the device's: at 40 reads a second, 80 take more than one. */
+static void io_limits_of_the_owner_hold(void **state)
+{
+	struct null_blk spec = { .size_mib = 4 };
+	struct unit *u = *state;
+	char cgroup[128], text[64];
+	struct stat st;
+	int64_t begin;
+	int down[2];
+	pid_t pid;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	assert_ok(fstat(u->disk, &st));
+	make_cgroup(cgroup, sizeof(cgroup));
+	snprintf(text, sizeof(text), "%u:%u riops=40", major(st.st_rdev), minor(st.st_rdev));
+	write_file(cgroup, "io.max", text);
+	assert_ok(pipe(down));
+	begin = now_ms();
+	pid = fork();
+	if (!pid) {
+		struct child_device c;
+		unsigned int i;
+
+		child_check(heard(down[0]));
+		child_start(&c, &u->mem, u->disk);
+		for (i = 0; i < 5; i++) {
+			child_submit(&c, 16, VIRTIO_BLK_T_IN);
+			child_finish(&c, 16);
+		}
+		_exit(0);
+	}
+	snprintf(text, sizeof(text), "%d", pid);
+	write_file(cgroup, "cgroup.procs", text);
+	tell(down[1]);
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(pid, 0);
+	assert_in_range(now_ms() - begin, 1000, TIMEOUT_MS);
+	assert_ok(rmdir(cgroup));
+}
+
+/* Bug 11: GET_VRING_BASE was read before the requests in flight had ended. */
+static void detach_drains(void **state)
+{
+	enum { RINGS = 4 };
+	struct unit *u = *state;
+	struct blk_request req[RINGS][NR];
+	uint8_t *buf[RINGS];
+	unsigned int i;
+
+	start_slow(u, 300, RINGS);
+	for (i = 0; i < RINGS; i++) {
+		buf[i] = unit_alloc(u, NR * 4096);
+		submit_reads(u, &u->vq[i], req[i], buf[i], NR);
+	}
+	usleep(50000);
+	unit_detach(u);
+	for (i = 0; i < RINGS; i++) {
+		/* What was not accepted yet is left for the next attach, and nothing else. */
+		uint16_t base = vq_get_base(&u->vq[i]);
+
+		assert_int_equal(vq_used_idx(&u->vq[i]), base);
+		if (base == NR)
+			expect_all_ended(&u->vq[i], req[i], buf[i], NR);
+	}
+	usleep(QUIET_MS * 1000);
+	for (i = 0; i < RINGS; i++)
+		assert_int_equal(vq_used_idx(&u->vq[i]), vq_get_base(&u->vq[i]));
+	expect_workers(getpid(), 0);
+	/* Nothing is lost over the two. */
+	unit_attach(u);
+	for (i = 0; i < RINGS; i++)
+		assert_int_equal(blk_wait(&req[i][NR - 1], TIMEOUT_MS), VIRTIO_BLK_S_OK);
+	for (i = 0; i < RINGS; i++)
+		assert_int_equal(vq_used_idx(&u->vq[i]), NR);
+}
+
+static void reset_owner_drains(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	uint8_t *buf;
+
+	start_slow(u, 300, 1);
+	buf = unit_alloc(u, NR * 4096);
+	submit_reads(u, &u->vq[0], req, buf, NR);
+	usleep(150000);
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	expect_all_ended(&u->vq[0], req, buf, NR);
+	expect_workers(getpid(), 0);
+}
+
+static void close_drains(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	uint8_t *buf;
+
+	start_slow(u, 300, 1);
+	buf = unit_alloc(u, NR * 4096);
+	submit_reads(u, &u->vq[0], req, buf, NR);
+	usleep(150000);
+	vhost_blk_close(&u->dev);
+	expect_all_ended(&u->vq[0], req, buf, NR);
+	expect_workers(getpid(), 0);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+/* Signals do not cut a detach short. */
+static void detach_drains_under_signals(void **state)
+{
+	struct itimerspec every = {
+		.it_interval.tv_nsec = 5000000, .it_value.tv_nsec = 5000000,
+	};
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct sigaction action = { .sa_handler = on_signal };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	timer_t timer;
+	uint8_t *buf;
+
+	start_slow(u, 300, 1);
+	buf = unit_alloc(u, NR * 4096);
+	submit_reads(u, &u->vq[0], req, buf, NR);
+	usleep(150000);
+	assert_ok(sigaction(SIGUSR1, &action, NULL));
+	assert_ok(timer_create(CLOCK_MONOTONIC, &event, &timer));
+	assert_ok(timer_settime(timer, 0, &every, NULL));
+	unit_detach(u);
+	assert_ok(timer_delete(timer));
+	expect_all_ended(&u->vq[0], req, buf, NR);
+	assert_int_equal(vq_get_base(&u->vq[0]), NR);
+}
+
+static void attach_serves_what_is_available(void **state)
+{
+	enum { RINGS = 3 };
+	struct unit *u = *state;
+	struct blk_request req[RINGS];
+	struct vq_segment data;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, RINGS, 16);
+	data = unit_segment(u, unit_alloc(u, 512), 512);
+	for (i = 0; i < RINGS; i++) {
+		unit_requests(&req[i], 1, &u->vq[i]);
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, 0, &data, 1));
+		vq_publish(&u->vq[i]);
+	}
+	unit_attach(u);
+	/* No kick on any of them. */
+	for (i = 0; i < RINGS; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 513);
+}
+
+static void ring_resumes_where_it_stopped(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct blk_request req[3];
+	struct vq_segment data;
+	unsigned int i, round;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 8);
+	unit_requests(req, 3, vq);
+	data = unit_segment(u, unit_alloc(u, 512), 512);
+	for (round = 0; round < 10; round++) {
+		expect_alive(u);
+		unit_detach(u);
+		for (i = 0; i < 3; i++) {
+			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
+			vq_publish(vq);
+			assert_ok(vq_kick(vq));
+		}
+		if (!round)
+			usleep(QUIET_MS * 1000);
+		assert_int_equal(vq_used_idx(vq), round * 4 + 1);
+		assert_int_equal(vq_get_base(vq), round * 4 + 1);
+		unit_attach(u);
+		for (i = 0; i < 3; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, 513);
+	}
+}
+
+/* A second ring that cannot be started takes the first down with it, and no more. */
+static void failed_attach_leaves_nothing(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	assert_ok(vq_setup(&u->vq[1], &u->dev, 1, 2048));
+	assert_int_equal(vhost_blk_attach(&u->dev, u->disk), -EINVAL);
+	expect_workers(getpid(), 0);
+	vq_free(&u->vq[1]);
+	assert_ok(vq_setup(&u->vq[1], &u->dev, 1, 16));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+struct pump {
+	struct unit *u;
+	struct blk_request req[8];
+	uint8_t *buf;
+	volatile int stop;
+	unsigned int done;
+	int bad;
+};
+
+static void *pump_requests(void *arg)
+{
+	struct pump *p = arg;
+	unsigned int i;
+
+	while (!p->stop) {
+		for (i = 0; i < 8; i++) {
+			struct vq_segment data = {
+				.addr = guest_address(&p->u->mem, p->buf + i * 512), .len = 512,
+			};
+
+			if (blk_add(&p->req[i], VIRTIO_BLK_T_IN, i, &data, 1) < 0)
+				p->bad = 1;
+		}
+		vq_submit(&p->u->vq[0]);
+		for (i = 0; i < 8; i++) {
+			int status = blk_wait(&p->req[i], TIMEOUT_MS);
+
+			if (status != VIRTIO_BLK_S_OK)
+				p->bad = status ?: 1;
+		}
+		if (p->bad)
+			break;
+		p->done += 8;
+	}
+	return NULL;
+}
+
+/* The guest goes on asking while the device stops and starts. */
+static void stops_and_starts_under_load(void **state)
+{
+	struct null_blk spec = { .size_mib = 4, .delay_us = 300 };
+	struct unit *u = *state;
+	struct pump p = { .u = u };
+	pthread_t thread;
+	unsigned int i;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 16);
+	unit_requests(p.req, 8, &u->vq[0]);
+	p.buf = unit_alloc(u, 4096);
+	assert_int_equal(pthread_create(&thread, NULL, pump_requests, &p), 0);
+	for (i = 0; i < 40; i++) {
+		usleep(i * 300);
+		unit_detach(u);
+		unit_attach(u);
+	}
+	p.stop = 1;
+	pthread_join(thread, NULL);
+	if (p.bad)
+		fail_msg("a request ended with %d", p.bad);
+	assert_true(p.done > 0);
+	assert_int_equal((uint16_t)p.done, vq_used_idx(&u->vq[0]));
+	unit_detach(u);
+	assert_int_equal(vq_get_base(&u->vq[0]), (uint16_t)p.done);
+	expect_workers(getpid(), 0);
+}
+
+static void starts_and_stops_many_times(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 4, 16);
+	for (i = 0; i < 60; i++) {
+		unit_attach(u);
+		if (i % 2)
+			expect_alive(u);
+		unit_detach(u);
+	}
+	expect_workers(getpid(), 0);
+	assert_int_equal(vq_get_base(&u->vq[0]), 30);
+}
+
+/* A file on a file system whose device can be suspended, so that I/O surely is in flight. */
+static void start_suspendable(struct unit *u, char *device)
+{
+	struct null_blk spec = { .size_mib = 8 };
+	char below[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX], table[256];
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 16384 linear %s 0\n", below);
+	assert_ok(backend_dm(device, table));
+	assert_ok(backend_mkfs(dir, "ext4", device));
+	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, 2 * MIB, 1);
+	assert_ok(fsync(u->disk));
+}
+
+enum ending { BY_KILL, BY_EXIT, BY_EXEC };
+static const enum ending by_kill = BY_KILL, by_exit = BY_EXIT, by_exec = BY_EXEC;
+
+/* The owner ends with reads and writes in flight. */
+static void owner_ends(void **state)
+{
+	struct unit *u = *state;
+	enum ending ending = *(const enum ending *)u->param;
+	char device[BACKEND_PATH_MAX];
+	int up[2], down[2];
+	pid_t pid;
+
+	start_suspendable(u, device);
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = fork();
+	if (!pid) {
+		struct child_device c;
+
+		child_start(&c, &u->mem, u->disk);
+		child_works(&c);
+		child_check(!backend_dm_suspend(device));
+		child_submit(&c, NR / 2, VIRTIO_BLK_T_OUT);
+		usleep(100000);
+		tell(up[1]);
+		child_check(heard(down[0]));
+		if (ending == BY_EXEC) {
+			/* The device goes on to a program that knows nothing of it. */
+			fcntl(c.dev.fd, F_SETFD, 0);
+			execlp("sleep", "sleep", "0.3", NULL);
+		}
+		_exit(ending == BY_EXIT ? 0 : 1);
+	}
+	assert_true(heard(up[0]));
+	assert_int_equal(worker_count(pid), 2);
+	if (ending == BY_KILL)
+		assert_ok(kill(pid, SIGKILL));
+	else
+		tell(down[1]);
+	usleep(QUIET_MS * 1000);
+	assert_ok(backend_dm_resume(device));
+	assert_int_equal(child_wait(pid), ending == BY_KILL ? 256 + SIGKILL : 0);
+	expect_workers(pid, 0);
+	expect_disk(u->disk, 0, NR / 2 * 4096, 1);
+
+	/* Nothing holds the file any more. */
+	close(u->disk);
+	u->disk = -1;
+	assert_ok(backend_remove_since(u->mark));
+}
+
+/* Killed at any moment, again and again; a next owner finds everything as it should be. */
+static void killed_at_any_moment(void **state)
+{
+	struct null_blk spec = { .size_mib = 4, .delay_us = 2000 };
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	for (i = 0; i < 12; i++) {
+		int up[2];
+		pid_t pid;
+
+		assert_ok(pipe(up));
+		pid = fork();
+		if (!pid) {
+			struct child_device c;
+
+			child_start(&c, &u->mem, u->disk);
+			tell(up[1]);
+			for (;;) {
+				child_submit(&c, NR, VIRTIO_BLK_T_IN);
+				child_finish(&c, NR);
+			}
+		}
+		close(up[1]);
+		assert_true(heard(up[0]));
+		close(up[0]);
+		usleep(i * 1700);
+		assert_ok(kill(pid, SIGKILL));
+		assert_int_equal(child_wait(pid), 256 + SIGKILL);
+		expect_workers(pid, 0);
+	}
+	unit_start(u, 1, 16);
+	expect_alive(u);
+}
+
+/* A child that inherits the device is not its owner, and its end is no matter. */
+static void fork_and_child_ends(void **state)
+{
+	struct unit *u = *state;
+	pid_t pid;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	expect_alive(u);
+	pid = fork();
+	if (!pid) {
+		child_check(vhost_blk_detach(&u->dev) == -EPERM);
+		child_check(vhost_blk_attach(&u->dev, u->disk) == -EPERM);
+		child_check(ioctl(u->dev.fd, VHOST_RESET_OWNER) && errno == EPERM);
+		_exit(0);
+	}
+	assert_int_equal(child_wait(pid), 0);
+	expect_alive(u);
+	assert_int_equal(worker_count(getpid()), 2);
+}
+
+/* The owner ends, a child of it still has the device open: all is given back at its close. */
+static void fork_and_owner_ends(void **state)
+{
+	struct unit *u = *state;
+	int up[2], down[2];
+	pid_t pid;
+
+	unit_slow(u, 100);
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = fork();
+	if (!pid) {
+		struct child_device c;
+
+		child_start(&c, &u->mem, u->disk);
+		if (!fork()) {
+			/* Outlives the owner by the length of the parent's test. */
+			close(down[1]);
+			heard(down[0]);
+			_exit(0);
+		}
+		child_submit(&c, NR, VIRTIO_BLK_T_IN);
+		_exit(0);
+	}
+	close(down[0]);
+	assert_int_equal(child_wait(pid), 0);
+	usleep(2 * QUIET_MS * 1000);
+	/* The device is still open, so its workers are there, with nobody to serve. */
+	assert_int_equal(worker_count(pid), 2);
+	close(down[1]);
+	expect_workers(pid, 0);
+}
+
+static void dup_keeps_the_device(void **state)
+{
+	struct unit *u = *state;
+	int fd;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	fd = dup(u->dev.fd);
+	assert_ok(fd);
+	close(u->dev.fd);
+	u->dev.fd = fd;
+	expect_alive(u);
+	unit_detach(u);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void send_fd(int socket, int fd)
+{
+	char control[CMSG_SPACE(sizeof(int))] = "", byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	assert_int_equal(sendmsg(socket, &msg, 0), 1);
+}
+
+static int receive_fd(int socket)
+{
+	char control[CMSG_SPACE(sizeof(int))], byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	if (recvmsg(socket, &msg, 0) != 1 || !CMSG_FIRSTHDR(&msg))
+		return -1;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
+	return fd;
+}
+
+/* One process opens the device and the disk for another, which may open neither. */
+static void device_opened_for_another_process(void **state)
+{
+	struct unit *u = *state;
+	int pair[2], fd;
+	pid_t pid;
+
+	unit_memfd(u, DISK_SIZE);
+	assert_ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	pid = fork();
+	if (!pid) {
+		struct child_device c = { .dev.mem = &u->mem, .dev.features = FEATURES };
+		unsigned int i;
+		int disk;
+
+		close(u->disk);
+		c.dev.fd = receive_fd(pair[1]);
+		disk = receive_fd(pair[1]);
+		child_check(c.dev.fd >= 0 && disk >= 0);
+		child_check(!ioctl(c.dev.fd, VHOST_SET_OWNER));
+		child_check(!ioctl(c.dev.fd, VHOST_SET_FEATURES, &c.dev.features));
+		child_check(!vhost_blk_set_memory(&c.dev));
+		child_check(!vq_setup(&c.vq, &c.dev, 0, 64));
+		for (i = 0; i < NR; i++)
+			child_check(!blk_request_init(&c.req[i], &c.vq, 3));
+		c.buf = guest_alloc(&u->mem, 0, NR * 4096, 4096);
+		child_check(!vhost_blk_attach(&c.dev, disk));
+		close(disk);
+		child_works(&c);
+		_exit(0);
+	}
+	fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
+	assert_ok(fd);
+	send_fd(pair[0], fd);
+	send_fd(pair[0], u->disk);
+	close(fd);
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(pid, 0);
+	expect_disk(u->disk, 0, NR * 4096, 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* A running device that is passed on stays its owner's, and open until the receiver ends. */
+static void running_device_passed_on(void **state)
+{
+	struct unit *u = *state;
+	int pair[2], down[2];
+	pid_t pid;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	assert_ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	assert_ok(pipe(down));
+	pid = fork();
+	if (!pid) {
+		close(u->dev.fd);
+		close(down[1]);
+		u->dev.fd = receive_fd(pair[1]);
+		child_check(u->dev.fd >= 0);
+		child_check(vhost_blk_detach(&u->dev) == -EPERM);
+		tell(pair[1]);
+		heard(down[0]);
+		_exit(0);
+	}
+	close(down[0]);
+	unit_attach(u);
+	send_fd(pair[0], u->dev.fd);
+	assert_true(heard(pair[0]));
+	vhost_blk_close(&u->dev);
+	expect_alive(u);
+	assert_int_equal(worker_count(getpid()), 2);
+	close(down[1]);
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(getpid(), 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* Devices of several processes on one disk each, all at once. */
+static void many_devices_of_many_processes(void **state)
+{
+	enum { PROCESSES = 3, DEVICES = 6 };
+	struct unit *u = *state;
+	pid_t pid[PROCESSES];
+	unsigned int p;
+
+	for (p = 0; p < PROCESSES; p++) {
+		pid[p] = fork();
+		if (!pid[p]) {
+			struct child_device c[DEVICES];
+			struct guest_memory mem;
+			unsigned int d, round;
+
+			child_check(!guest_memory_init(&mem));
+			child_check(guest_memory_add(&mem, GUEST_GPA, 16 * MIB) == 0);
+			for (d = 0; d < DEVICES; d++) {
+				close(u->disk);
+				unit_memfd(u, DISK_SIZE);
+				child_start(&c[d], &mem, u->disk);
+			}
+			child_check(worker_count(getpid()) == 2 * DEVICES);
+			for (round = 0; round < 5; round++) {
+				for (d = 0; d < DEVICES; d++)
+					child_submit(&c[d], NR, VIRTIO_BLK_T_OUT);
+				for (d = 0; d < DEVICES; d++)
+					child_finish(&c[d], NR);
+				for (d = 0; d < DEVICES; d++)
+					child_works(&c[d]);
+			}
+			_exit(0);
+		}
+	}
+	for (p = 0; p < PROCESSES; p++)
+		assert_int_equal(child_wait(pid[p]), 0);
+	for (p = 0; p < PROCESSES; p++)
+		expect_workers(pid[p], 0);
+}
+
+static int remove_module(void)
+{
+	return syscall(SYS_delete_module, "vhost_blk", O_NONBLOCK);
+}
+
+static void module_is_held_while_open(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	assert_errno(remove_module(), EWOULDBLOCK);
+	unit_vqs(u, 2, 16);
+	unit_attach(u);
+	assert_errno(remove_module(), EWOULDBLOCK);
+	expect_alive(u);
+	unit_detach(u);
+	assert_errno(remove_module(), EWOULDBLOCK);
+	vhost_blk_close(&u->dev);
+	assert_ok(remove_module());
+	assert_errno(access(VHOST_BLK_DEVICE, F_OK), ENOENT);
+	assert_int_equal(system("tests/lib/load-module"), 0);
+	unit_open(u, FEATURES);
+	assert_ok(vq_setup(&u->vq[2], &u->dev, 0, 16));
+	unit_request(&u->req, &u->vq[2]);
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static long available_kib(void)
+{
+	char line[128];
+	long kib = -1;
+	FILE *f;
+
+	write_file("/proc/sys/vm", "drop_caches", "3");
+	f = fopen("/proc/meminfo", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %ld", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
+}
+
+static void device_costs_less_than_4_mib(void **state)
+{
+	enum { DEVICES = 24 };
+	struct unit *u = *state;
+	struct vhost_blk dev[DEVICES];
+	struct vq vq[DEVICES];
+	long before, after;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	memset(u->mem.region[0].host, 1, 2 * MIB);
+	before = available_kib();
+	for (i = 0; i < DEVICES; i++) {
+		assert_ok(vhost_blk_open(&dev[i], &u->mem, FEATURES));
+		assert_ok(vq_setup(&vq[i], &dev[i], 0, 256));
+		assert_ok(vhost_blk_attach(&dev[i], u->disk));
+	}
+	after = available_kib();
+	print_message("a device costs %ld KiB\n", (before - after) / DEVICES);
+	for (i = 0; i < DEVICES; i++) {
+		vhost_blk_close(&dev[i]);
+		vq_free(&vq[i]);
+	}
+	assert_true(before - after < DEVICES * 4096L);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(workers_live_while_attached),
+		TEST(workers_are_in_the_owners_cgroup),
+		TEST(io_limits_of_the_owner_hold),
+		TEST(detach_drains),
+		TEST(reset_owner_drains),
+		TEST(close_drains),
+		TEST(detach_drains_under_signals),
+		TEST(attach_serves_what_is_available),
+		TEST(ring_resumes_where_it_stopped),
+		TEST(failed_attach_leaves_nothing),
+		TEST(stops_and_starts_under_load),
+		TEST(starts_and_stops_many_times),
+		TEST_ON(owner_ends, by_kill),
+		TEST_ON(owner_ends, by_exit),
+		TEST_ON(owner_ends, by_exec),
+		TEST(killed_at_any_moment),
+		TEST(fork_and_child_ends),
+		TEST(fork_and_owner_ends),
+		TEST(dup_keeps_the_device),
+		TEST(device_opened_for_another_process),
+		TEST(running_device_passed_on),
+		TEST(many_devices_of_many_processes),
+		TEST(module_is_held_while_open),
+		TEST(device_costs_less_than_4_mib),
+	};
+
+	return unit_run(argc, argv, "lifecycle", tests, ARRAY_SIZE(tests));
+}
