@@ -32,7 +32,7 @@ class Machine:
                    "-chardev", f"socket,id=control,fd={control_end.fileno()}", "-mon", "control,mode=control",
                    *arguments]
         if accelerator == "qtest":
-            command += ["-chardev", f"socket,id=qtest,fd={qtest_end.fileno()}", "-qtest", "chardev:qtest"]
+            command += ["-chardev", f"socket,id=qtest,fd={qtest_end.fileno()}", "-qtest", "chardev:qtest", "-qtest-log", "none"]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
                                         pass_fds=(control_end.fileno(), qtest_end.fileno(), *pass_fds))
@@ -88,16 +88,20 @@ class Machine:
         while True:
             answer = self._receive()
             if "event" in answer:
-                self.events.append(answer["event"])
+                self.events.append(answer)
             elif "error" in answer:
                 raise Refused(answer["error"]["desc"])
             else:
                 return answer["return"]
 
-    def wait_event(self, name):
-        while name not in self.events:
-            self.events.append(self._receive()["event"])
-        self.events.remove(name)
+    def wait_event(self, name, **data):
+        """Wait for the next event of that name and with at least that data."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                if event["event"] == name and data.items() <= event.get("data", {}).items():
+                    return
+            self.events.append(self._receive())
 
     def _guest(self, *words):
         self.qtest.write(" ".join(map(str, words)) + "\n")
