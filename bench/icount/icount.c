@@ -24,10 +24,10 @@ struct counts {
 	/* Of the above, what a virtual machine inside executed. */
 	uint64_t nested_kernel;
 	uint64_t nested_user;
-	/* The counts when this processor last entered one; see nested. */
+	/* It executes one now, and the counts were so when it entered it. */
+	bool nested;
 	uint64_t entered_kernel;
 	uint64_t entered_user;
-	uint64_t nested;
 };
 
 static struct qemu_plugin_scoreboard *board;
