@@ -295,7 +295,8 @@ static void vhost_blk_help(struct work_struct *work)
 
 	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
-		req->ret = vfs_fsync(be->file, 1);
+		req->ret = be->file->f_op->fsync ? vfs_fsync(be->file, 1) :
+						   -EOPNOTSUPP;
 	} else if (mmget_not_zero(mm)) {
 		kthread_use_mm(mm);
 		req->ret = vhost_blk_help_rw(req);
