@@ -10,7 +10,7 @@ LANES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest \
-	modules qemu shell instructions install dkms-install uninstall clean \
+	modules tests qemu shell instructions install dkms-install uninstall clean \
 	clean-cache
 
 help: ## list the targets
@@ -31,7 +31,11 @@ check-static: ## checkpatch, sparse, W=1, shellcheck
 check-unit: ## ioctl-level tests on both kernels
 	@tests/check $(KERNELS:%=unit-%)
 
-check-qemu: ## what -device vhost-blk-pci accepts and refuses
+check-tests: ## build the ioctl-level tests
+	@testbed/deps build-essential libcmocka-dev e2fsprogs xfsprogs kmod procps
+	@$(MAKE) -s -C tests
+
+qemu: ## what -device vhost-blk-pci accepts and refuses
 	@tests/check qemu
 
 check-guest: ## whole guests on both kernels
@@ -51,6 +55,10 @@ modules:
 		drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" "build/$$(cat "$$dir/release")"; \
 	done
 endif
+
+tests: ## build the ioctl-level tests
+	@testbed/deps build-essential libcmocka-dev e2fsprogs xfsprogs kmod procps
+	@$(MAKE) -s -C tests
 
 qemu: ## build QEMU with the vhost-blk device into the cache (about 6 min)
 	@qemu-patches/build
