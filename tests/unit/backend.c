@@ -601,6 +601,19 @@ static void freeze_passes_after_writes(void **state)
 	close(dir);
 }
 
+/* An operation that the backend does not have, as files of procfs know no fsync. */
+static void flush_of_a_file_that_has_none(void **state)
+{
+	struct unit *u = *state;
+
+	unit_disk(u, "/proc/meminfo", O_RDONLY);
+	unit_start(u, 1, 16);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(u->req.used_len, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 1, unit_alloc(u, 512), 512),
+			 VIRTIO_BLK_S_IOERR);
+}
+
 /* A FLUSH completes only when the writes before it are on the device. */
 static void flush_writes_the_cache_out(void **state)
 {
@@ -722,6 +735,7 @@ int main(int argc, char **argv)
 		TEST_ON(freeze_passes_after_writes, ext4_file),
 		TEST_ON(freeze_passes_after_writes, ext4_direct),
 		TEST_ON(freeze_passes_after_writes, xfs_direct),
+		TEST(flush_of_a_file_that_has_none),
 		TEST_ON(flush_writes_the_cache_out, null_cached),
 		TEST_ON(flush_writes_the_cache_out, ext4_file),
 		TEST_ON(flush_reaches_the_device, loop_direct),

@@ -558,7 +558,7 @@ static void header_changes_while_it_is_read(void **state)
 /* Descriptors of chance, half of them sensible so that some go far. */
 static void random_rings(void **state)
 {
-	enum { ROUNDS = 150, SCRATCH = 64 * 1024 };
+	enum { ROUNDS = 60, SCRATCH = 64 * 1024 };
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
 	struct vring_desc *desc, *table;

@@ -378,6 +378,28 @@ static void read_only_backends_are_not_written(void **state)
 	close(atoi(strrchr(link, '/') + 1));
 }
 
+/* Where a guest writes is for the guest to say, whatever the mode of the file. */
+static void append_mode_does_not_append(void **state)
+{
+	struct unit *u = *state;
+	uint8_t *buf;
+
+	unit_memfd(u, MIB);
+	disk_fill(u->disk, 0, MIB, 1);
+	assert_ok(fcntl(u->disk, F_SETFL, O_APPEND));
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4096);
+	pattern_fill(buf, 4096, 8192, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 16, buf, 4096), VIRTIO_BLK_S_OK);
+	/* Once more in pieces that direct I/O would not take. */
+	pattern_fill(buf + 1, 1024, 16384, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 32, buf + 1, 1024), VIRTIO_BLK_S_OK);
+	assert_int_equal(backend_size(u->disk), MIB);
+	expect_disk(u->disk, 8192, 4096, 2);
+	expect_disk(u->disk, 16384, 1024, 2);
+	expect_disk(u->disk, 0, 8192, 1);
+}
+
 /* More than 256 pages in one descriptor: an earlier module's bios were not made for it. */
 static void large_segments(void **state)
 {
@@ -545,6 +567,7 @@ int main(int argc, char **argv)
 		TEST(file_size_is_the_one_of_the_moment),
 		TEST_ON(read_only_backends_are_not_written, file),
 		TEST_ON(read_only_backends_are_not_written, direct),
+		TEST(append_mode_does_not_append),
 		TEST_ON(large_segments, file),
 		TEST_ON(large_segments, direct),
 		TEST_ON(many_segments_in_a_table, file),

@@ -229,6 +229,42 @@ static void all_types_at_once(void **state)
 	expect_disk(u->disk, 0, DISK_SIZE, 1);
 }
 
+/*
+ * Bug 10: the used ring was written without vq->mutex by a completion worker.
+ * Half of these requests end when they are fetched and half when the disk
+ * says so, so that both workers have entries to write at the same time.
+ */
+static void used_ring_is_written_from_two_sides(void **state)
+{
+	enum { DEPTH = 64, ROUNDS = 150 };
+	struct null_blk spec = { .size_mib = 4, .delay_us = 20 };
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct blk_request req[DEPTH];
+	unsigned int i, round;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, 1, DEPTH);
+	unit_requests(req, DEPTH, vq);
+	buf = unit_alloc(u, DEPTH * SECTOR_SIZE);
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < DEPTH; i++) {
+			struct vq_segment data = unit_segment(u, buf + i * SECTOR_SIZE, SECTOR_SIZE);
+
+			assert_ok(blk_add(&req[i], i % 2 ? VIRTIO_BLK_T_IN : 99, i, &data, 1));
+			if (i % 4 == 3)
+				vq_submit(vq);
+		}
+		for (i = 0; i < DEPTH; i++)
+			expect_end(&req[i], i % 2 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_UNSUPP,
+				   i % 2 ? SECTOR_SIZE + 1 : 1);
+		assert_int_equal(vq->nr_free, DEPTH);
+		assert_int_equal(vq_used_idx(vq), vq->avail_idx);
+	}
+}
+
 static const unsigned int one = 1, two = 2, eight = 8, all = VQS_MAX;
 
 /* Each ring writes and reads a part of the disk of its own, all at the same time. */
@@ -330,6 +366,7 @@ int main(int argc, char **argv)
 		TEST(many_laps),
 		TEST(full_ring_in_flight),
 		TEST(all_types_at_once),
+		TEST(used_ring_is_written_from_two_sides),
 		TEST_ON(rings_work_side_by_side, one),
 		TEST_ON(rings_work_side_by_side, two),
 		TEST_ON(rings_work_side_by_side, eight),
