@@ -4,6 +4,7 @@
 import base64
 import functools
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -124,17 +125,19 @@ class Guest:
             self._connect()
             self.wait_ready()
         except BaseException:
-            self.kill()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
         self.kill()
+        shutil.rmtree(self.directory)
 
     def kill(self):
         self.process.kill()
         self.process.wait()
         self.control.close()
+        self.errors.close()
 
     def _connect(self):
         deadline = time.monotonic() + 60
@@ -199,22 +202,22 @@ class Guest:
         line = base64.b64encode(script.encode())
         # The guest's terminal buffers one page, and has no flow control.
         assert len(line) < 4000, "script too long"
-        self.control.sendall(line + b"\n")
+        try:
+            self.control.sendall(line + b"\n")
+        except OSError:
+            raise Failure(f"QEMU ended{self.evidence()}") from None
 
     def run(self, script, timeout=60):
         """Run a script in the guest and return its output."""
         self.send(script)
-        return self.result(script, timeout)
-
-    def result(self, script, timeout):
-        """The output of the script sent last."""
         deadline = time.monotonic() + timeout
         output, end = "", ""
         while not end:
             text, end, status = self._line(deadline).partition("\1exit ")
             output += text if end else text + "\n"
         if status != "0":
-            raise Failure(f"in the guest: {script}: exit status {status}\n{output}{self.evidence()}")
+            first = script.strip().split("\n", 1)[0]
+            raise Failure(f"in the guest, script \"{first}…\": exit status {status}\n{output}{self.evidence()}")
         return output
 
     def workers(self):
