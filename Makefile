@@ -31,11 +31,7 @@ check-static: ## checkpatch, sparse, W=1, shellcheck
 check-unit: ## ioctl-level tests on both kernels
 	@tests/check $(KERNELS:%=unit-%)
 
-check-tests: ## build the ioctl-level tests
-	@testbed/deps build-essential libcmocka-dev e2fsprogs xfsprogs kmod procps
-	@$(MAKE) -s -C tests
-
-qemu: ## what -device vhost-blk-pci accepts and refuses
+check-qemu: ## what -device vhost-blk-pci accepts and refuses
 	@tests/check qemu
 
 check-guest: ## whole guests on both kernels
