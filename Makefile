@@ -25,8 +25,8 @@ demo: modules ## show a guest doing verified I/O through vhost-blk, set-up inclu
 check: ## run every test (LANES="unit-6.1 guest-6.1 ..." for some)
 	@tests/check $(LANES)
 
-check-static: ## checkpatch, sparse, W=1, shellcheck
-	@tests/check static
+check-static: ## checkpatch, sparse, W=1, shellcheck, the QEMU series' style
+	@tests/check static series
 
 check-unit: ## ioctl-level tests on both kernels
 	@tests/check $(KERNELS:%=unit-%)
@@ -56,7 +56,7 @@ tests: ## build the ioctl-level tests
 	@testbed/deps build-essential libcmocka-dev e2fsprogs xfsprogs kmod procps
 	@$(MAKE) -s -C tests
 
-qemu: ## build QEMU with the vhost-blk device into the cache (about 6 min)
+qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 	@qemu-patches/build
 
 shell: modules ## open a shell in the test host (KERNEL=6.12 for the other kernel)
