@@ -200,6 +200,26 @@ static void patchwork_file(void **state)
 	free(model);
 }
 
+/* What an attempt finds in the page cache is a part of the request: the rest must follow. */
+static void read_that_is_half_in_the_cache(void **state)
+{
+	enum { LEN = 512 * 1024, CACHED = 64 * 1024 };
+	struct unit *u = *state;
+	uint8_t *buf;
+
+	open_kind(u, u->param);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, LEN);
+	assert_ok(fsync(u->disk));
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	expect_disk(u->disk, 4096, CACHED, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, LEN), VIRTIO_BLK_S_OK);
+	assert_int_equal(u->req.used_len, LEN + 1);
+	expect_pattern(buf, LEN, 4096, 1);
+}
+
 /* A device with blocks of 4 KiB cannot take less by direct I/O. */
 static void less_than_a_device_block(void **state)
 {
@@ -715,6 +735,8 @@ int main(int argc, char **argv)
 		TEST_ON(patchwork_file, ext4_direct),
 		TEST_ON(patchwork_file, xfs_file),
 		TEST_ON(patchwork_file, xfs_direct),
+		TEST_ON(read_that_is_half_in_the_cache, ext4_file),
+		TEST_ON(read_that_is_half_in_the_cache, xfs_file),
 		TEST(less_than_a_device_block),
 		TEST(failing_device),
 		TEST(half_failing_device),

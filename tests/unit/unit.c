@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define PROGRAM_TIMEOUT_S	150
@@ -301,6 +302,16 @@ void expect_workers(pid_t pid, int nr)
 			fail_msg("%d workers, expected %d", got, nr);
 		usleep(20000);
 	}
+}
+
+pid_t child_fork(void)
+{
+	pid_t pid = fork();
+
+	/* One whose test has failed must not live on with an open device. */
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
 }
 
 int child_wait(pid_t pid)

@@ -105,6 +105,8 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 /* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
 int worker_count(pid_t pid);
 void expect_workers(pid_t pid, int nr);
+/* A child that ends with the test program at the latest. */
+pid_t child_fork(void);
 /* Waits for a child and returns its exit status, or 256 + signal. */
 int child_wait(pid_t pid);
 
