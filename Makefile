@@ -37,7 +37,7 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 check-guest: ## whole guests on both kernels
 	@tests/check $(KERNELS:%=guest-%)
 
-DEPS_BUILD := build-essential bc
+DEPS_BUILD := build-essential bc libelf1
 
 ifdef KDIR
 modules: ## build the module for both kernels, or for KDIR= (and KSRC=)
