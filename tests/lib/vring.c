@@ -274,7 +274,7 @@ void vq_push(struct vq *vq, uint16_t head)
 }
 
 int vq_add(struct vq *vq, const struct vq_segment *segment, unsigned int nr_out,
-	      unsigned int nr_in, void *cookie)
+	   unsigned int nr_in, void *cookie)
 {
 	unsigned int i, nr = nr_out + nr_in;
 	uint16_t head = vq->free_head, d = head, last = head;
@@ -301,8 +301,8 @@ int vq_add(struct vq *vq, const struct vq_segment *segment, unsigned int nr_out,
 }
 
 int vq_add_indirect(struct vq *vq, struct vring_desc *table,
-		       const struct vq_segment *segment, unsigned int nr_out,
-		       unsigned int nr_in, void *cookie)
+		    const struct vq_segment *segment, unsigned int nr_out,
+		    unsigned int nr_in, void *cookie)
 {
 	unsigned int i, nr = nr_out + nr_in;
 	uint16_t head = vq->free_head;

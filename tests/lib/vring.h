@@ -101,11 +101,11 @@ int vq_get_base(struct vq *vq);
  * cookie, which vq_take() gives back, must not be NULL.
  */
 int vq_add(struct vq *vq, const struct vq_segment *segment, unsigned int nr_out,
-	      unsigned int nr_in, void *cookie);
+	   unsigned int nr_in, void *cookie);
 /* The same through a table of nr_out + nr_in descriptors in guest memory. */
 int vq_add_indirect(struct vq *vq, struct vring_desc *table,
-		       const struct vq_segment *segment, unsigned int nr_out,
-		       unsigned int nr_in, void *cookie);
+		    const struct vq_segment *segment, unsigned int nr_out,
+		    unsigned int nr_in, void *cookie);
 
 /* The steps of vq_submit(), for those who want to do them wrong. */
 void vq_push(struct vq *vq, uint16_t head);

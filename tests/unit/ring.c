@@ -13,7 +13,6 @@ static void read_many(struct unit *u, struct vq *vq, struct blk_request *req, ui
 		      unsigned int nr)
 {
 	unsigned int started = 0, ended = 0, i;
-	int64_t end = now_ms() + TIMEOUT_MS;
 	uint64_t sector[1024];
 
 	for (i = 0; i < vq->num; i++) {
@@ -31,7 +30,7 @@ static void read_many(struct unit *u, struct vq *vq, struct blk_request *req, ui
 			req[i].done = false;
 		}
 		vq_submit(vq);
-		assert_ok(vq_wait(vq, end - now_ms()));
+		assert_ok(vq_wait(vq, TIMEOUT_MS));
 		assert_ok(blk_reap(vq));
 		for (i = 0; i < vq->num; i++) {
 			if (!req[i].done || *req[i].status == STATUS_UNSET)

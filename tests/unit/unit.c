@@ -10,12 +10,13 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define PROGRAM_TIMEOUT_S	150
+#define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
 
 int unit_setup(void **state)
 {
 	struct unit *u = calloc(1, sizeof(*u));
 
+	alarm(TEST_TIMEOUT_S);
 	if (!u)
 		return -1;
 	u->param = *state;
@@ -57,7 +58,6 @@ int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTe
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	alarm(PROGRAM_TIMEOUT_S);
 	return _cmocka_run_group_tests(name, tests, nr, setup, teardown) ? 1 : 0;
 }
 
