@@ -5,8 +5,10 @@
 
 #include <linux/blkdev.h>
 #include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/llist.h>
 #include <linux/rcuwait.h>
+#include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/virtio_blk.h>
 #include <linux/vhost_blk.h>
@@ -153,6 +155,25 @@ struct vhost_blk {
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };
+
+/*
+ * Lets a kernel thread work on the owner's memory; false if that is gone.  It
+ * is borrowed for a stretch of work and not kept while asleep, so that an open
+ * device does not hold the memory of a dead owner.
+ */
+static inline bool vhost_blk_use_mm(struct vhost_blk *blk)
+{
+	if (!mmget_not_zero(blk->dev.mm))
+		return false;
+	kthread_use_mm(blk->dev.mm);
+	return true;
+}
+
+static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
+{
+	kthread_unuse_mm(blk->dev.mm);
+	mmput(blk->dev.mm);
+}
 
 /* blk_queue.c */
 void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,

@@ -3,7 +3,6 @@
 
 #include <linux/cgroup.h>
 #include <linux/kthread.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -173,14 +172,9 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 		vhost_blk_reap(q);
 }
 
-/*
- * The owner's memory is borrowed for each stretch of work and not kept while
- * asleep, so that a dead owner's memory is not held by an open device.
- */
 static int vhost_blk_submitter(void *data)
 {
 	struct vhost_blk_queue *q = data;
-	struct mm_struct *mm = q->blk->dev.mm;
 
 	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
@@ -190,12 +184,10 @@ static int vhost_blk_submitter(void *data)
 		/* The ring is read after the kick was taken. */
 		if (!test_and_clear_bit(VHOST_BLK_KICKED, &q->flags))
 			continue;
-		if (!mmget_not_zero(mm))
+		if (!vhost_blk_use_mm(q->blk))
 			continue;
-		kthread_use_mm(mm);
 		vhost_blk_serve(q);
-		kthread_unuse_mm(mm);
-		mmput(mm);
+		vhost_blk_unuse_mm(q->blk);
 	}
 	kthread_associate_blkcg(NULL);
 	return 0;
@@ -204,18 +196,15 @@ static int vhost_blk_submitter(void *data)
 static int vhost_blk_completer(void *data)
 {
 	struct vhost_blk_queue *q = data;
-	struct mm_struct *mm = q->blk->dev.mm;
 
 	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
 		rcuwait_wait_event(&q->complete_wait,
 				   !llist_empty(&q->done) ||
 				   kthread_should_stop(), TASK_IDLE);
-		if (mmget_not_zero(mm)) {
-			kthread_use_mm(mm);
+		if (vhost_blk_use_mm(q->blk)) {
 			vhost_blk_reap(q);
-			kthread_unuse_mm(mm);
-			mmput(mm);
+			vhost_blk_unuse_mm(q->blk);
 		} else {
 			vhost_blk_reap(q);
 		}

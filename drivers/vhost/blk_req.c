@@ -6,7 +6,6 @@
 
 #include <linux/bio.h>
 #include <linux/kthread.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -291,17 +290,14 @@ static void vhost_blk_help(struct work_struct *work)
 	struct vhost_blk_req *req = container_of(work, struct vhost_blk_req,
 						 help);
 	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
-	struct mm_struct *mm = req->q->blk->dev.mm;
 
 	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
 		req->ret = be->file->f_op->fsync ? vfs_fsync(be->file, 1) :
 						   -EOPNOTSUPP;
-	} else if (mmget_not_zero(mm)) {
-		kthread_use_mm(mm);
+	} else if (vhost_blk_use_mm(req->q->blk)) {
 		req->ret = vhost_blk_help_rw(req);
-		kthread_unuse_mm(mm);
-		mmput(mm);
+		vhost_blk_unuse_mm(req->q->blk);
 	} else {
 		req->ret = -EFAULT;
 	}
