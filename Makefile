@@ -4,8 +4,7 @@
 SHELL := /bin/bash
 KERNELS ?= 6.1 6.12
 KERNEL ?= 6.1
-VERSION := 0.1
-DESTDIR ?=
+VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
 
 .DEFAULT_GOAL := help
@@ -17,7 +16,6 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: modules ## show a guest doing verified I/O through vhost-blk, set-up included
-	@testbed/deps $(DEPS_BUILD)
 	@qemu-patches/build >/dev/null
 	@tests/guest/image >/dev/null
 	testbed/run --kernel $(KERNEL) --mem 4G --timeout 900 -- tests/guest/demo
@@ -37,15 +35,13 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 check-guest: ## whole guests on both kernels
 	@tests/check $(KERNELS:%=guest-%)
 
-DEPS_BUILD := build-essential bc libelf1
-
 ifdef KDIR
 modules: ## build the module for both kernels, or for KDIR= (and KSRC=)
 	@drivers/vhost/build '$(KDIR)' '$(KSRC)' \
 		"build/$$(make -s -C '$(KDIR)' kernelrelease)"
 else
 modules:
-	@testbed/deps $(DEPS_BUILD)
+	@testbed/deps build-essential bc libelf1
 	@set -e; for kernel in $(KERNELS); do \
 		dir=$$(testbed/kernel $$kernel); \
 		drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" "build/$$(cat "$$dir/release")"; \
@@ -68,7 +64,7 @@ instructions: modules ## instructions per 4 KiB random read at ring level
 install: ## install the module for the running kernel, its udev rule, and load it
 	drivers/vhost/build /lib/modules/$$(uname -r)/build '$(KSRC)' build/$$(uname -r)
 	install -D -m 644 build/$$(uname -r)/vhost_blk.ko \
-		$(DESTDIR)/lib/modules/$$(uname -r)/updates/vhost_blk.ko
+		/lib/modules/$$(uname -r)/updates/vhost_blk.ko
 	$(install-config)
 	depmod -a
 	modprobe vhost_blk
@@ -90,9 +86,9 @@ uninstall: ## remove what install or dkms-install installed
 
 define install-config
 	install -D -m 644 drivers/vhost/60-vhost-blk.rules \
-		$(DESTDIR)/lib/udev/rules.d/60-vhost-blk.rules
-	install -d $(DESTDIR)/etc/modules-load.d
-	echo vhost_blk >$(DESTDIR)/etc/modules-load.d/vhost-blk.conf
+		/lib/udev/rules.d/60-vhost-blk.rules
+	install -d /etc/modules-load.d
+	echo vhost_blk >/etc/modules-load.d/vhost-blk.conf
 endef
 
 clean: ## remove what was built in this tree
