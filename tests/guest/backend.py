@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from guest import shell
+from host import shell
 
 NULL_BLK = Path("/sys/kernel/config/nullb")
 

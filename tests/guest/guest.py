@@ -9,23 +9,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from host import TREE, Failure, shell
+from qmp import Qmp
+
 VHOST = "vhost-blk-pci"
-TREE = Path(__file__).resolve().parents[2]
-
-
-class Failure(Exception):
-    """Something did not come out as it should; the text says what."""
-
-
-def shell(command):
-    """Run a command in the test host and return what it prints."""
-    done = subprocess.run(command, shell=True, text=True, capture_output=True)
-    if done.returncode:
-        raise Failure(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
 
 
 @functools.cache
@@ -34,17 +25,9 @@ def cached(script):
     return shell(f"{TREE}/{script}")
 
 
-def load_module():
-    shell(f"{TREE}/tests/lib/load-module")
-
-
 def load_kvm():
     if not Path("/dev/kvm").exists():
         shell("modprobe kvm-amd || modprobe kvm-intel")
-
-
-def unload_module():
-    shell("rmmod vhost_blk")
 
 
 def cpu_times(tasks):
@@ -97,17 +80,22 @@ class Guest:
     vcpus: int = 1
     memory: str = "512M"
     boot_timeout: int = 180  # seconds
+    machine: str = "pc"
+    kernel_arguments: str = ""
+    arguments: tuple = ()  # more of QEMU's
 
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
-        command = [f"{qemu}/bin/qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
+        command = [f"{qemu}/bin/qemu-system-x86_64", "-machine", self.machine, "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
                    "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
                    "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
-                   "-append", "console=ttyS0 mitigations=off quiet",
+                   "-append", f"console=ttyS0 mitigations=off quiet {self.kernel_arguments}",
                    "-chardev", f"socket,id=console,path={self.directory}/sysrq,server=on,wait=off"
                                f",logfile={self.directory}/console",
                    "-chardev", f"socket,id=control,path={self.directory}/control,server=on,wait=off",
-                   "-serial", "chardev:console", "-serial", "chardev:control"]
+                   "-serial", "chardev:console", "-serial", "chardev:control",
+                   "-chardev", f"socket,id=qmp,path={self.directory}/qmp,server=on,wait=off",
+                   "-mon", "qmp,mode=control", *self.arguments]
         for disk in self.disks:
             command += disk.arguments()
         return command
@@ -116,13 +104,15 @@ class Guest:
         load_kvm()
         self.directory = tempfile.mkdtemp(prefix="guest.")
         self.errors = open(f"{self.directory}/errors", "w+")
+        self.connections = ExitStack()
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.errors,
                                         stderr=self.errors)
-        self.control = socket.socket(socket.AF_UNIX)
-        self.control.settimeout(1)
         self.received = b""
         try:
-            self._connect()
+            self.control = self._connect("control")
+            self.control.settimeout(1)
+            self.qmp = Qmp(self._connect("qmp"), self.evidence)
+            self.qmp.negotiate()
             self.wait_ready()
         except BaseException:
             self.__exit__()
@@ -136,14 +126,16 @@ class Guest:
     def kill(self):
         self.process.kill()
         self.process.wait()
-        self.control.close()
+        self.connections.close()
         self.errors.close()
 
-    def _connect(self):
+    def _connect(self, name):
+        connection = self.connections.enter_context(socket.socket(socket.AF_UNIX))
         deadline = time.monotonic() + 60
         while True:
             try:
-                return self.control.connect(f"{self.directory}/control")
+                connection.connect(f"{self.directory}/{name}")
+                return connection
             except (FileNotFoundError, ConnectionRefusedError):
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise Failure(f"QEMU did not start{self.evidence()}") from None

@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """A QEMU without a guest: its control socket, and the guest's ports and memory in the test's own hands."""
 
-import json
 import socket
 import struct
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 
-TREE = Path(__file__).resolve().parents[2]
+from host import TREE, Failure
+from qmp import Qmp
+
 PREFIX = subprocess.run([TREE / "qemu-patches/build"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-
-
-class Failure(Exception):
-    """Something did not come out as it should; the text says what."""
-
-
-class Refused(Exception):
-    """QEMU refused a command; the text is its error."""
 
 
 class Machine:
@@ -32,22 +24,20 @@ class Machine:
                    "-chardev", f"socket,id=control,fd={control_end.fileno()}", "-mon", "control,mode=control",
                    *arguments]
         if accelerator == "qtest":
-            command += ["-chardev", f"socket,id=qtest,fd={qtest_end.fileno()}", "-qtest", "chardev:qtest", "-qtest-log", "none"]
+            command += ["-chardev", f"socket,id=qtest,fd={qtest_end.fileno()}", "-qtest", "chardev:qtest",
+                        "-qtest-log", "none"]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
                                         pass_fds=(control_end.fileno(), qtest_end.fileno(), *pass_fds))
         control_end.close()
         qtest_end.close()
-        self.control_socket = control
-        self.control = control.makefile("rw")
+        self.qmp = Qmp(control, self.messages)
+        self.execute, self.wait_event = self.qmp.execute, self.qmp.wait_event
         self.qtest = qtest.makefile("rw")
-        for channel in control, qtest:
-            channel.settimeout(60)
-        self.events = []
+        qtest.settimeout(60)
 
     def __enter__(self):
-        self._receive()
-        self.execute("qmp_capabilities")
+        self.qmp.negotiate()
         return self
 
     def __exit__(self, kind, *_):
@@ -70,38 +60,6 @@ class Machine:
         if status != 1:
             raise Failure(f"QEMU ended with {status} instead of 1: {self.messages()}")
         return self.messages()
-
-    def _receive(self):
-        line = self.control.readline()
-        if not line:
-            raise Failure(f"QEMU ended with {self.process.wait()}: {self.messages()}")
-        return json.loads(line)
-
-    def execute(self, command, arguments=None, fd=None):
-        """Run a command of the control socket, sending a file descriptor along if there is one."""
-        text = json.dumps({"execute": command, "arguments": arguments or {}})
-        if fd is None:
-            self.control.write(text)
-            self.control.flush()
-        else:
-            socket.send_fds(self.control_socket, [text.encode()], [fd])
-        while True:
-            answer = self._receive()
-            if "event" in answer:
-                self.events.append(answer)
-            elif "error" in answer:
-                raise Refused(answer["error"]["desc"])
-            else:
-                return answer["return"]
-
-    def wait_event(self, name, **data):
-        """Wait for the next event of that name and with at least that data."""
-        while True:
-            while self.events:
-                event = self.events.pop(0)
-                if event["event"] == name and data.items() <= event.get("data", {}).items():
-                    return
-            self.events.append(self._receive())
 
     def _guest(self, *words):
         self.qtest.write(" ".join(map(str, words)) + "\n")

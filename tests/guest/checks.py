@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What scenarios have in common: one test's result, and checks of a guest and its disks."""
+
+import hashlib
+import re
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import backend
+from guest import VHOST
+from host import Failure, expect, shell, unload_module
+
+# From one sector to 1 MiB, most of the requests small.
+MIXED = "bssplit=512/30:1k/15:4k/35:16k/10:64k/6:256k/2:1m/2"
+
+# Several jobs at once, each with its own part of the disk. Another seed gives other data: what an earlier run left
+# behind does not verify.
+JOBS = f"""
+[global]
+filename=DISK
+randseed=SEED
+ioengine=libaio
+direct=1
+verify=crc32c
+verify_fatal=1
+[depth-1]
+rw=randwrite
+{MIXED}
+size=1m
+iodepth=1
+[depth-8]
+rw=randrw
+{MIXED}
+offset=1m
+size=3m
+iodepth=8
+[depth-32]
+rw=randwrite
+bs=4k
+offset=4m
+size=4m
+iodepth=32
+[depth-128]
+rw=randwrite
+{MIXED}
+offset=8m
+size=8m
+iodepth=128
+[flush]
+rw=write
+bs=64k
+offset=16m
+size=4m
+iodepth=16
+fdatasync=8
+"""
+JOBS_END = 20  # MiB
+
+FILL = """
+/sbin/mke2fs -q -t ext4 DISK && mount -t ext4 DISK /mnt && cd /mnt || exit
+for directory in a b c; do
+	mkdir $directory
+	for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+		head -c $((number * number * 517)) /dev/urandom >$directory/$number || exit
+	done
+done
+head -c 12345678 /dev/urandom >large && cp large copy && rm -r b && mv a/16 c/moved || exit
+find . -type f | sort | xargs sha256sum
+cd / && umount /mnt && /sbin/e2fsck -fn DISK >/tmp/e2fsck 2>&1 || cat /tmp/e2fsck
+"""
+
+
+class Results:
+    def __init__(self, rounds=None):
+        self.passed = self.failed = 0
+        self.wanted_rounds = rounds
+
+    def rounds(self, default):
+        """How often to repeat what a scenario repeats."""
+        return self.wanted_rounds or default
+
+    @contextmanager
+    def check(self, name):
+        """Count what happens inside as one test; its failure ends the scenario."""
+        start = time.monotonic()
+        try:
+            yield
+        except Failure as failure:
+            self.failed += 1
+            print(f"not ok {name}\n{failure}", flush=True)
+            raise
+        else:
+            self.passed += 1
+            print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
+
+
+def check_identity(guest, name, disk):
+    """The guest sees the disk that it was given."""
+    attributes = "serial size ro queue/logical_block_size queue/write_cache"
+    found = guest.run(f"""
+        cd /sys/block/{name}
+        for file in {attributes}; do
+            echo $(cat $file)
+        done
+        ls mq | wc -l""").splitlines()
+    wanted = [disk.serial, str(disk.size() // 512), str(int(disk.read_only)), "512", "write back", str(disk.queues)]
+    expect(f"{name}'s {attributes}, queues", found, wanted)
+
+
+def check_workers(guest):
+    """Two workers per queue, and it was they who did the work."""
+    if any(disk.device != VHOST for disk in guest.disks):
+        return
+    workers = guest.workers()
+    wanted = sorted(f"vhost-{guest.process.pid}-{kind}{queue}"
+                    for disk in guest.disks for queue in range(disk.queues) for kind in "sc")
+    expect("workers", [name for name, _ in workers], wanted)
+    for queue in range(max(disk.queues for disk in guest.disks)):
+        if not any(seconds for name, seconds in workers if name.endswith(f"-s{queue}")):
+            raise Failure(f"queue {queue} did no work: {workers}")
+
+
+def verify(guest, names, seed):
+    """fio on each of the disks, on all of them at the same time."""
+    script = ["# fio", "cat >/tmp/jobs <<END", JOBS, "END", "rm -f /tmp/*.failed"]
+    for name in names:
+        script.append(f"sed 's,DISK,/dev/{name},; s,SEED,{seed},' /tmp/jobs >/tmp/{name}.fio")
+        script.append(f"(fio /tmp/{name}.fio >/tmp/{name}.log 2>&1 ||"
+                      f" head -n 20 /tmp/{name}.log >/tmp/{name}.failed) &")
+    script.append("wait; ! cat /tmp/*.failed 2>/dev/null")
+    guest.run("\n".join(script), timeout=180)
+
+
+def sum_in_guest(guest, name):
+    return guest.run(f"dd if=/dev/{name} bs=1M count={JOBS_END} iflag=direct 2>/tmp/dd | sha256sum").split()[0]
+
+
+def sum_in_host(path):
+    with open(path, "rb") as disk:
+        return hashlib.sha256(disk.read(JOBS_END << 20)).hexdigest()
+
+
+def compare_files(path, listing):
+    """The file system is sound, and each file has the checksum that the guest printed."""
+    shell(f"e2fsck -fn {path}")
+    with backend.mounted(path, "ro,norecovery") as place:
+        found = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(place)}\n"
+                        for file in sorted(Path(place).rglob("*")) if file.is_file())
+    expect("files", sorted(found.split("\n")), sorted(listing.split("\n")))
+
+
+def check_console(guest):
+    """The guest's kernel met no error. A vCPU that an emulated host forgets for a while is none."""
+    if re.search(r"I/O error|BUG: (?!soft lockup)|Oops|WARNING:", guest.console()):
+        raise Failure(f"the guest's kernel complains{guest.evidence()}")
+
+
+def check_left_nothing(guest):
+    """QEMU's end took the workers along, and nothing holds the module."""
+    deadline = time.monotonic() + 10
+    while guest.workers():
+        if time.monotonic() > deadline:
+            raise Failure(f"still there: {guest.workers()}")
+        time.sleep(0.1)
+    if Path("/sys/module/vhost_blk").exists():
+        unload_module()

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the device refuses, and with which words."""
+
+import os
+
+from harness import SIZE, SLOT, add_device, add_node, disk, make_image, node, refused, remove_device, test
+from host import expect_text, shell, unload_module
+from machine import PREFIX, Machine
+
+
+@test
+def no_module():
+    """without /dev/vhost-blk the error says to load the module"""
+    unload_module()
+    expect_text("there is no /dev/vhost-blk: .*modprobe vhost_blk", Machine(*node(), *disk()).fails())
+
+
+@test
+def no_permission():
+    """without the right to open /dev/vhost-blk the error names the group and vhostfd="""
+    mode = os.stat("/dev/vhost-blk").st_mode
+    os.chmod("/dev/vhost-blk", 0)
+    try:
+        expect_text("no permission to open /dev/vhost-blk: .*group .*vhostfd=",
+                    Machine(*node(), *disk(), wrapper=["setpriv", "--bounding-set", "-dac_override"]).fails())
+    finally:
+        os.chmod("/dev/vhost-blk", mode)
+
+
+@test
+def not_raw():
+    """qcow2, a raw node above it, a filter, and a driver without a file are refused by name"""
+    shell(f"{PREFIX}/bin/qemu-img create -q -f qcow2 disk.qcow2 {SIZE}")
+    with Machine() as machine:
+        add_node(machine, driver="qcow2", node_name="format", file={"driver": "file", "filename": "disk.qcow2"})
+        add_node(machine, driver="raw", node_name="above", file="format")
+        with refused("Node 'format' .driver 'qcow2'. is not a raw image"):
+            add_device(machine, drive="format")
+        with refused("Node 'format' .driver 'qcow2'. is not a raw image"):
+            add_device(machine, drive="above")
+        add_node(machine, driver="copy-on-read", node_name="filter", file={"driver": "file", "filename": "disk.raw"})
+        with refused("Node 'filter' .driver 'copy-on-read'. is not a raw image"):
+            add_device(machine, drive="filter")
+        add_node(machine, driver="null-co", node_name="nothing", size=SIZE)
+        with refused("Node 'nothing' .driver 'null-co'. is not a raw image"):
+            add_device(machine, drive="nothing")
+
+
+@test
+def part_of_a_file():
+    """a raw node with an offset or a size is refused"""
+    for part in {"offset": 512}, {"size": 1024}, {"offset": 512, "size": 1024}:
+        with Machine() as machine:
+            add_node(machine, driver="raw", node_name="disk", file={"driver": "file", "filename": "disk.raw"}, **part)
+            with refused("Node 'disk' .driver 'raw'. is only a part of its file"):
+                add_device(machine)
+
+
+@test
+def odd_size():
+    """a file that is no whole number of sectors is refused"""
+    make_image("odd.raw", SIZE + 100)
+    with Machine(*node("odd.raw")) as machine:
+        with refused("'disk' is not a whole number of 512-byte sectors"):
+            add_device(machine)
+
+
+@test
+def write_through():
+    """a drive with its write cache off is refused"""
+    with Machine("-drive", "if=none,id=disk,format=raw,file=disk.raw,cache=writethrough") as machine:
+        with refused("'disk' has its write cache off"):
+            add_device(machine)
+
+
+@test
+def probed():
+    """an image whose format was only guessed to be raw is refused"""
+    with Machine("-drive", "if=none,id=disk,file=disk.raw") as machine:
+        with refused("Node 'disk' .driver 'raw'. has a probed format: specify format=raw"):
+            add_device(machine)
+
+
+@test
+def limited():
+    """a drive with I/O limits is refused"""
+    with Machine("-drive", "if=none,id=disk,format=raw,file=disk.raw,throttling.iops-total=100") as machine:
+        with refused("'disk' has I/O limits"):
+            add_device(machine)
+
+
+@test
+def bad_properties():
+    """num-queues and queue-size out of range, no drive, and an IOMMU are refused"""
+    with Machine(*node()) as machine:
+        for queues in 0, 129, 1024:
+            with refused(f"num-queues must be between 1 and 128, not {queues}"):
+                add_device(machine, **{"num-queues": queues})
+        for size in 0, 2, 3, 100, 255, 2048:
+            with refused(f"queue-size must be a power of 2 between 4 and 1024, not {size}"):
+                add_device(machine, **{"queue-size": size})
+        with refused("drive property not set"):
+            machine.execute("device_add", {"driver": "vhost-blk-pci"})
+        with refused("iommu_platform=true is not supported"):
+            add_device(machine, iommu_platform=True)
+        # Nothing of all that may have kept the node.
+        add_device(machine)
+
+
+@test
+def bad_vhostfd():
+    """vhostfd= of a closed descriptor, of /dev/null, of another vhost device and of an unknown name are refused"""
+    shell("modprobe vhost_net")
+    with Machine(*node()) as machine:
+        for name, pattern in {"999": "Bad file descriptor", "nobody": "File descriptor named 'nobody'"}.items():
+            with refused(pattern):
+                add_device(machine, vhostfd=name)
+        for path, pattern in {"/dev/null": "vhostfd: .*Inappropriate ioctl",
+                              "/dev/vhost-net": "vhostfd is not served by a vhost_blk module"}.items():
+            with open(path, "r+b", buffering=0) as other:
+                machine.execute("getfd", {"fdname": "other"}, fd=other.fileno())
+            with refused(pattern):
+                add_device(machine, vhostfd="other")
+        add_device(machine)
+
+
+@test
+def other_users():
+    """other writers of the node are refused, before and after, and so is one in another QEMU; readers are not"""
+    with Machine(*node()) as machine:
+        machine.execute("device_add", {"driver": "virtio-blk-pci", "drive": "disk", "id": "vhost", "addr": f"{SLOT}"})
+        with refused("Permission conflict on node 'disk'"):
+            add_device(machine, id="second")
+        remove_device(machine)
+        add_device(machine)
+        for driver in "vhost-blk-pci", "virtio-blk-pci":
+            with refused("Permission conflict on node 'disk'"):
+                add_device(machine, driver, id="second")
+        with refused("Permission conflict on node 'disk'"):
+            machine.execute("block-export-add", {"type": "vhost-user-blk", "id": "export", "node-name": "disk",
+                                                 "writable": True, "addr": {"type": "unix", "path": "export"}})
+        expect_text("Failed to get .*write.* lock", Machine(*node(), *disk()).fails())
+        shell(f"{PREFIX}/bin/qemu-img info --force-share disk.raw")
+
+
+@test
+def block_jobs():
+    """block jobs, snapshots, resizing, reopening and replacing the node are refused while the device has it"""
+    make_image("other.raw")
+    busy = "its host file is in use outside the block layer"
+    shared = "Need a root block node"
+    with Machine("-blockdev", "driver=file,node-name=file,filename=disk.raw",
+                 "-blockdev", "driver=raw,node-name=disk,file=file", "-blockdev",
+                 "driver=file,node-name=other,filename=other.raw") as machine:
+        job = {"sync": "full", "job-id": "job"}
+        attempts = [
+            (busy, "blockdev-mirror", {"device": "disk", "target": "other", **job}),
+            (shared, "blockdev-mirror", {"device": "file", "target": "other", **job}),
+            (busy, "blockdev-mirror", {"device": "other", "target": "disk", **job}),
+            (busy, "blockdev-backup", {"device": "disk", "target": "other", **job}),
+            (busy, "blockdev-backup", {"device": "other", "target": "disk", **job}),
+            (busy, "block-stream", {"device": "disk", "job-id": "job"}),
+            (busy, "block-commit", {"device": "disk", "job-id": "job"}),
+            (busy, "blockdev-snapshot-sync",
+             {"node-name": "disk", "snapshot-file": "overlay", "snapshot-node-name": "top"}),
+            (busy, "block_resize", {"node-name": "disk", "size": 2 * SIZE}),
+            (busy, "block_resize", {"node-name": "file", "size": 2 * SIZE}),
+            (busy, "blockdev-reopen",
+             {"options": [{"driver": "raw", "node-name": "disk", "file": "file", "offset": 512}]}),
+            (busy, "blockdev-reopen",
+             {"options": [{"driver": "file", "node-name": "file", "filename": "disk.raw", "discard": "unmap"}]}),
+            (busy, "qom-set", {"path": "vhost/virtio-backend", "property": "drive", "value": "other"}),
+            ("in use", "blockdev-del", {"node-name": "disk"}),
+        ]
+        add_device(machine, addr=f"{SLOT}")
+        for pattern, *command in attempts:
+            with refused(pattern):
+                machine.execute(*command)
+        remove_device(machine)
+        machine.execute(*attempts[0][1:])
+        machine.wait_event("BLOCK_JOB_READY")
+        with refused("disk"):
+            add_device(machine)
+
+
+@test
+def migration():
+    """migration and saving the state are refused, and so is the device under -only-migratable"""
+    with Machine(*node(), *disk()) as machine:
+        with refused("a vhost-blk device cannot be migrated"):
+            machine.execute("migrate", {"uri": "file:state"})
+        expect_text("cannot be migrated", machine.execute("human-monitor-command", {"command-line": "savevm state"}))
+        remove_device(machine)
+        machine.execute("migrate", {"uri": "file:state"})
+    expect_text("vhost-blk", Machine("-only-migratable", *node(), *disk()).fails())
+
+
+# What is accepted.

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Requests in flight when the disk stops being served."""
+
+import time
+from contextlib import contextmanager
+
+from harness import OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
+from host import expect
+from machine import READ, Driver
+
+
+@contextmanager
+def in_flight(**options):
+    """A driver with 8 requests in flight on a disk that takes a second for each."""
+    with slow_block_device(1000) as device:
+        with driven(*node(device, "host_device", ",cache.direct=on"), *disk(), **options) as (machine, driver):
+            driver.start()
+            queue = driver.queues[0]
+            for sector in range(8):
+                queue.submit(READ, sector)
+            queue.kick()
+            time.sleep(0.2)
+            expect("completed at once", queue.completed(), 0)
+            yield machine, driver, queue
+
+
+@test
+def stop_drains():
+    """stopping the machine waits for the requests in flight, and the indices that QEMU reads say so"""
+    with in_flight() as (machine, driver, queue):
+        machine.execute("stop")
+        expect("completed when stopped", queue.completed(), 8)
+        status = machine.execute("x-query-virtio-queue-status",
+                                 {"path": "/machine/peripheral/vhost/virtio-backend", "queue": 0})
+        expect("available and used index", (status["last-avail-idx"], status["used-idx"]), (8, 8))
+        queue.submit(READ, 9)
+        time.sleep(0.2)
+        expect("completed while stopped", queue.completed(), 8)
+        machine.execute("cont")
+        queue.wait()
+        expect("status after going on", queue.request(READ, 10)[0], OK)
+
+
+@test
+def reset_drains():
+    """a driver's reset and the machine's reset wait for the requests in flight"""
+    with in_flight() as (machine, driver, queue):
+        driver.reset()
+        expect("completed when reset", queue.completed(), 8)
+        driver.start()
+        driver.queues[0].submit(READ, 0)
+        driver.queues[0].kick()
+        time.sleep(0.2)
+        machine.execute("system_reset")
+        machine.wait_event("RESET")
+        expect("completed when reset", driver.queues[0].completed(), 1)
+        expect("status register", Driver(machine, SLOT).get(1, Driver.STATUS), 0)
+
+
+@test
+def unplug_drains():
+    """unplugging waits for the requests in flight and frees the node for another device"""
+    with in_flight() as (machine, driver, queue):
+        remove_device(machine)
+        expect("completed when unplugged", queue.completed(), 8)
+        add_device(machine, addr=f"{SLOT}")
+        driver = Driver(machine, SLOT)
+        driver.start()
+        expect("status", driver.queues[0].request(READ, 0)[0], OK)
+        remove_device(machine)
+        machine.execute("blockdev-del", {"node-name": "disk"})
+
+
+@test
+def quit_in_flight():
+    """QEMU ends well with requests in flight, and leaves no worker behind"""
+    with in_flight() as (machine, _, _):
+        expect("workers", len(workers(machine)), 2)
+    expect("workers", workers(machine), [])
