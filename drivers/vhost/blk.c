@@ -20,17 +20,13 @@
 
 #include "blk.h"
 
-/*
- * VHOST_F_LOG_ALL is missing on purpose: it may be offered only when data and
- * status writes are logged as well as the used ring.
- */
-#define VHOST_BLK_FEATURES ((VHOST_FEATURES & ~BIT_ULL(VHOST_F_LOG_ALL)) | \
-			    BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |		   \
-			    BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |		   \
-			    BIT_ULL(VIRTIO_BLK_F_RO) |			   \
-			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		   \
-			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		   \
-			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		   \
+#define VHOST_BLK_FEATURES (VHOST_FEATURES |			\
+			    BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |	\
+			    BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |	\
+			    BIT_ULL(VIRTIO_BLK_F_RO) |		\
+			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |	\
+			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |	\
+			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |	\
 			    BIT_ULL(VIRTIO_BLK_F_MQ))
 
 static int vhost_blk_open(struct inode *inode, struct file *file)
@@ -217,16 +213,23 @@ static long vhost_blk_set_serial(struct vhost_blk *blk, void __user *argp)
 
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
+	u64 features, fixed;
 	unsigned int i;
-	u64 features;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
 	if (features & ~VHOST_BLK_FEATURES)
 		return -EOPNOTSUPP;
-	/* The rings in use were checked against the features they have. */
-	if (blk->backend.file)
+	/*
+	 * The rings in use were checked against the features they have, but a
+	 * migration may begin and end at any time.
+	 */
+	fixed = blk->backend.file ? ~BIT_ULL(VHOST_F_LOG_ALL) : 0;
+	if ((features ^ blk->vqs[0]->acked_features) & fixed)
 		return -EBUSY;
+	if ((features & BIT_ULL(VHOST_F_LOG_ALL)) &&
+	    !vhost_log_access_ok(&blk->dev))
+		return -EFAULT;
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		mutex_lock(&blk->vqs[i]->mutex);

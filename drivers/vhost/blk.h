@@ -175,6 +175,10 @@ static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
 	mmput(blk->dev.mm);
 }
 
+/* blk_log.c */
+int vhost_blk_log(struct vhost_virtqueue *vq, const struct iovec *iov,
+		  unsigned int nr_iov, size_t len);
+
 /* blk_queue.c */
 void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
 			  unsigned int index);
@@ -191,5 +195,7 @@ void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 			 unsigned int in);
 void vhost_blk_req_submit(struct vhost_blk_req *req);
 bool vhost_blk_req_settle(struct vhost_blk_req *req);
+int vhost_blk_req_log(struct vhost_blk_req *req);
+void vhost_blk_req_release(struct vhost_blk_req *req);
 
 #endif /* _VHOST_BLK_H */

@@ -97,6 +97,24 @@ out_unlock:
 	return n;
 }
 
+/*
+ * Logs what the requests wrote.  The migration must not leave behind what the
+ * guest is told of, so a log that cannot be written is an error of the ring.
+ */
+static int vhost_blk_log_batch(struct vhost_blk_queue *q,
+			       struct vhost_blk_req **reqs, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		if (vhost_blk_req_log(reqs[i])) {
+			vq_err(&q->vq, "cannot write the dirty log\n");
+			return -EFAULT;
+		}
+	}
+	return 0;
+}
+
 /* Gives finished requests back to the guest and signals it once. */
 static void vhost_blk_publish(struct vhost_blk_queue *q,
 			      struct vhost_blk_req **reqs, unsigned int n)
@@ -104,6 +122,7 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 	struct vring_used_elem used[VHOST_BLK_BATCH];
 	struct vhost_virtqueue *vq = &q->vq;
 	unsigned int i;
+	int err = 0;
 
 	for (i = 0; i < n; i++) {
 		used[i].id = cpu_to_vhost32(vq, reqs[i]->head);
@@ -111,12 +130,14 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 	}
 
 	mutex_lock(&vq->mutex);
+	/* Without the owner's memory there is nobody to tell. */
+	if (current->mm && vhost_has_feature(vq, VHOST_F_LOG_ALL))
+		err = vhost_blk_log_batch(q, reqs, n);
 	/* Before the guest can see the used entry and offer the head again. */
 	for (i = 0; i < n; i++)
-		reqs[i]->inflight = false;
-	/* Without the owner's memory there is nobody to tell. */
+		vhost_blk_req_release(reqs[i]);
 	if (current->mm) {
-		if (vhost_add_used_n(vq, used, n))
+		if (err || vhost_add_used_n(vq, used, n))
 			vhost_blk_queue_break(q);
 		else
 			vhost_signal(&q->blk->dev, vq);

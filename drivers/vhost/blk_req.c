@@ -80,10 +80,12 @@ static int vhost_blk_get_id(struct vhost_blk_req *req, const struct iovec *iov,
 			    unsigned int nr_iov, size_t len)
 {
 	struct iov_iter iter;
+	size_t copied;
 
 	len = min_t(size_t, len, VIRTIO_BLK_ID_BYTES);
 	iov_iter_init(&iter, ITER_DEST, iov, nr_iov, len);
-	if (copy_to_iter(req->q->blk->serial, len, &iter) != len)
+	copied = copy_to_iter(req->q->blk->serial, len, &iter);
+	if (vhost_blk_log(&req->q->vq, iov, nr_iov, copied) || copied != len)
 		return -EFAULT;
 	req->used_len += len;
 	return 0;
@@ -146,6 +148,7 @@ void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 	size_t out_len = iov_length(req->q->iov, out);
 	size_t in_len = iov_length(in_iov, in);
 
+	req->nr_segs = 0;
 	req->len = 0;
 	req->copied = 0;
 	req->status = NULL;
@@ -467,11 +470,48 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req)
 	}
 	if (!current->mm || !req->status || put_user(status, req->status))
 		req->used_len = 0;
+	return true;
+}
+
+/**
+ * vhost_blk_req_log - log what a finished request wrote to guest memory
+ * @req:	the request, settled
+ *
+ * A read that failed may have written any of its data.
+ *
+ * Context: on the owner's memory, vq->mutex held.
+ * Return: 0, or -EFAULT if the log cannot be written.
+ */
+int vhost_blk_req_log(struct vhost_blk_req *req)
+{
+	struct iovec status = {
+		.iov_base = req->status,
+		.iov_len = sizeof(*req->status),
+	};
+	struct vhost_virtqueue *vq = &req->q->vq;
+	int err;
+
+	if (req->nr_segs && req->type == VIRTIO_BLK_T_IN) {
+		err = vhost_blk_log(vq, req->segs, req->nr_segs, req->len);
+		if (err)
+			return err;
+	}
+	return vhost_blk_log(vq, &status, !!req->status, sizeof(*req->status));
+}
+
+/**
+ * vhost_blk_req_release - give back what a finished request took
+ * @req:	the request
+ *
+ * Context: vq->mutex held: then its slot may be used again.
+ */
+void vhost_blk_req_release(struct vhost_blk_req *req)
+{
 	if (req->segs != req->inline_segs) {
 		kvfree(req->segs);
 		req->segs = req->inline_segs;
 	}
-	return true;
+	req->inflight = false;
 }
 
 /**

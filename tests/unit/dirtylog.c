@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The dirty log: each page that the device wrote to, and no other. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGE		4096UL
+#define DISK_SIZE	(16 * MIB)
+#define LOG_SIZE	(256 * KIB)	/* bytes: a bit for each page below 8 GiB */
+#define LOGGED		(FEATURES | BIT64(VHOST_F_LOG_ALL))
+
+static const enum disk_kind file = DISK_FILE;
+static const enum disk_kind direct = DISK_DIRECT;
+
+static uint8_t *log_new(void)
+{
+	uint8_t *log = mmap(NULL, LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			    0);
+
+	assert_true(log != MAP_FAILED);
+	return log;
+}
+
+static int set_log_base(struct unit *u, const void *base)
+{
+	uint64_t p = (uintptr_t)base;
+
+	return ioctl(u->dev.fd, VHOST_SET_LOG_BASE, &p);
+}
+
+static int set_features(struct unit *u, uint64_t features)
+{
+	return ioctl(u->dev.fd, VHOST_SET_FEATURES, &features);
+}
+
+static void log_ring(struct vq *vq, bool on)
+{
+	struct vhost_vring_addr addr = {
+		.index = vq->index,
+		.flags = on ? BIT64(VHOST_VRING_F_LOG) : 0,
+		.desc_user_addr = (uintptr_t)vq->desc,
+		.avail_user_addr = (uintptr_t)vq->avail,
+		.used_user_addr = (uintptr_t)vq->used,
+		.log_guest_addr = guest_address(vq->dev->mem, vq->used),
+	};
+
+	assert_ok(ioctl(vq->dev->fd, VHOST_SET_VRING_ADDR, &addr));
+}
+
+/* Switches logging of everything as QEMU does. */
+static void logging(struct unit *u, bool on)
+{
+	unsigned int i;
+
+	assert_ok(set_features(u, on ? LOGGED : FEATURES));
+	for (i = 0; i < u->nr_vqs; i++)
+		log_ring(&u->vq[i], on);
+}
+
+static uint8_t *start_logging(struct unit *u, unsigned int nr, unsigned int num)
+{
+	uint8_t *log = log_new();
+
+	unit_start(u, nr, num);
+	assert_ok(set_log_base(u, log));
+	logging(u, true);
+	return log;
+}
+
+/* The pages that should be logged. */
+static void want(uint8_t *pages, uint64_t gpa, uint64_t len)
+{
+	uint64_t page;
+
+	if (!len)
+		return;
+	for (page = gpa / PAGE; page <= (gpa + len - 1) / PAGE; page++)
+		pages[page / 8] |= 1 << page % 8;
+}
+
+static void want_memory(struct unit *u, uint8_t *pages, const void *p, uint64_t len)
+{
+	want(pages, guest_address(&u->mem, p), len);
+}
+
+static void want_segments(uint8_t *pages, const struct vq_segment *segment, unsigned int nr)
+{
+	while (nr--) {
+		want(pages, segment->addr, segment->len);
+		segment++;
+	}
+}
+
+/* A small used ring is one page, which the device writes to whatever it does. */
+static void want_rings(struct unit *u, uint8_t *pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < u->nr_vqs; i++)
+		want_memory(u, pages, u->vq[i].used, 1);
+}
+
+static bool logged(const uint8_t *log, uint64_t gpa)
+{
+	return log[gpa / PAGE / 8] >> gpa / PAGE % 8 & 1;
+}
+
+/* Compares, and starts both anew. When the device is detached, all is logged. */
+static void expect_log(struct unit *u, uint8_t *log, uint8_t *pages)
+{
+	uint64_t gpa;
+
+	unit_detach(u);
+	for (gpa = 0; gpa < LOG_SIZE * 8 * PAGE; gpa += PAGE) {
+		if (logged(log, gpa) != logged(pages, gpa))
+			fail_msg("page %#llx is %slogged", (unsigned long long)gpa,
+				 logged(log, gpa) ? "" : "not ");
+	}
+	memset(log, 0, LOG_SIZE);
+	memset(pages, 0, LOG_SIZE);
+	unit_attach(u);
+}
+
+struct layout {
+	unsigned int nr;
+	struct {
+		uint64_t offset;	/* in the test's memory */
+		uint32_t len;
+	} data[4];
+};
+
+static const struct layout layouts[] = {
+	{ 1, { { 0, PAGE } } },
+	{ 1, { { 0, SECTOR_SIZE } } },
+	{ 1, { { PAGE - SECTOR_SIZE, SECTOR_SIZE } } },
+	{ 1, { { PAGE - 1, SECTOR_SIZE } } },
+	{ 1, { { PAGE - 1, 4 * PAGE } } },
+	{ 1, { { 5 * PAGE + 1, SECTOR_SIZE } } },
+	{ 1, { { 8 * PAGE, 256 * PAGE } } },
+	{ 2, { { 0, PAGE }, { 8 * PAGE, PAGE } } },
+	{ 3, { { 16 * PAGE, 100 }, { 9 * PAGE - 1, 2 }, { 3 * PAGE, 410 } } },
+	{ 4, { { 7 * PAGE, 1 }, { 5 * PAGE, 1 }, { 3 * PAGE, 1 }, { PAGE, 509 } } },
+};
+
+/* Puts a request on the ring whose status byte is alone on its page. */
+static void submit_apart(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
+			 const struct vq_segment *data, unsigned int nr, uint8_t *status)
+{
+	unsigned int nr_out = type == VIRTIO_BLK_T_OUT ? nr + 1 : 1;
+	struct vq_segment segment[8];
+
+	blk_request_prepare(req, type, sector);
+	req->status = status;
+	*status = STATUS_UNSET;
+	segment[0] = unit_segment(u, req->header, sizeof(*req->header));
+	memcpy(&segment[1], data, nr * sizeof(*data));
+	segment[nr + 1] = unit_segment(u, status, 1);
+	assert_ok(blk_add_chain(req, segment, nr_out, nr + 2 - nr_out));
+	vq_submit(req->vq);
+}
+
+static void data_of_all_layouts(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct vq_segment data[4];
+	struct unit *u = *state;
+	uint8_t *log, *status;
+	unsigned int i, j;
+	uint32_t len;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	disk_fill(u->disk, 0, 2 * MIB, 1);
+	log = start_logging(u, 1, 16);
+	memory = unit_alloc(u, 2 * MIB);
+	status = (uint8_t *)unit_alloc(u, PAGE) + PAGE - 1;
+	memset(pages, 0, sizeof(pages));
+	for (i = 0; i < ARRAY_SIZE(layouts); i++) {
+		for (j = 0, len = 0; j < layouts[i].nr; j++) {
+			data[j] = unit_segment(u, memory + layouts[i].data[j].offset,
+					       layouts[i].data[j].len);
+			len += data[j].len;
+		}
+		/* Read: data, status, ring. */
+		submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 1, data, j, status);
+		expect_end(&u->req, VIRTIO_BLK_S_OK, len + 1);
+		want_segments(pages, data, j);
+		want_memory(u, pages, status, 1);
+		want_rings(u, pages);
+		expect_log(u, log, pages);
+		/* Write: status and ring. */
+		submit_apart(u, &u->req, VIRTIO_BLK_T_OUT, 1, data, j, status);
+		expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+		want_memory(u, pages, status, 1);
+		want_rings(u, pages);
+		expect_log(u, log, pages);
+	}
+}
+
+static void data_across_regions(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct unit *u = *state;
+	struct vq_segment data;
+	uint8_t *log, *status;
+
+	unit_any_disk(u, DISK_SIZE);
+	/* One after the other for the guest, but not for the host. */
+	assert_ok(guest_memory_add(&u->mem, 0x40000000 + 2 * PAGE, PAGE));
+	assert_ok(guest_memory_add(&u->mem, 0x40000000, PAGE));
+	assert_ok(guest_memory_add(&u->mem, 0x40000000 + PAGE, PAGE));
+	log = start_logging(u, 1, 16);
+	status = unit_alloc(u, PAGE);
+	memset(pages, 0, sizeof(pages));
+	data.addr = 0x40000000 + PAGE / 2;
+	data.len = 2 * PAGE;
+	submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
+	want_segments(pages, &data, 1);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+/* What the guest sees at two addresses is dirty at both. */
+static void memory_at_two_addresses(void **state)
+{
+	const uint64_t alias = 0x50000000;
+	static uint8_t pages[LOG_SIZE];
+	struct vhost_memory *table;
+	struct unit *u = *state;
+	struct vq_segment data;
+	uint8_t *log, *status;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	memory = unit_alloc(u, 4 * PAGE);
+	status = unit_alloc(u, PAGE);
+	table = calloc(1, sizeof(*table) + 2 * sizeof(table->regions[0]));
+	assert_non_null(table);
+	table->nregions = 2;
+	table->regions[0].guest_phys_addr = GUEST_GPA;
+	table->regions[0].memory_size = GUEST_SIZE;
+	table->regions[0].userspace_addr = (uintptr_t)u->mem.region[0].host;
+	table->regions[1].guest_phys_addr = alias;
+	table->regions[1].memory_size = 2 * PAGE;
+	table->regions[1].userspace_addr = (uintptr_t)memory + PAGE;
+	/* The table may change while the rings run, and the log goes on. */
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, table));
+	free(table);
+	memset(pages, 0, sizeof(pages));
+
+	data = unit_segment(u, memory, 2 * PAGE);
+	submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
+	want_segments(pages, &data, 1);
+	want(pages, alias, PAGE);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+
+	data.addr = alias + PAGE;
+	data.len = PAGE;
+	submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
+	want_segments(pages, &data, 1);
+	want_memory(u, pages, memory + 2 * PAGE, PAGE);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+static void large_requests(void **state)
+{
+	static struct vq_segment data[600];
+	static uint8_t pages[LOG_SIZE];
+	struct unit *u = *state;
+	struct blk_request req;
+	unsigned int i;
+	uint8_t *log;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	memory = unit_alloc(u, 2 * ARRAY_SIZE(data) * PAGE);
+	assert_ok(blk_request_init(&req, &u->vq[0], ARRAY_SIZE(data) + 2));
+	memset(pages, 0, sizeof(pages));
+	for (i = 0; i < ARRAY_SIZE(data); i++)
+		data[i] = unit_segment(u, memory + 2 * i * PAGE, PAGE);
+	assert_ok(blk_add(&req, VIRTIO_BLK_T_IN, 0, data, ARRAY_SIZE(data)));
+	vq_submit(&u->vq[0]);
+	expect_end(&req, VIRTIO_BLK_S_OK, ARRAY_SIZE(data) * PAGE + 1);
+	want_segments(pages, data, ARRAY_SIZE(data));
+	want_memory(u, pages, req.status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+static void requests_that_write_the_status_only(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct unit *u = *state;
+	struct vq_segment data;
+	uint8_t *log, *status;
+	unsigned int i;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	data = unit_segment(u, unit_alloc(u, PAGE), PAGE);
+	status = unit_alloc(u, PAGE);
+	memset(pages, 0, sizeof(pages));
+	for (i = 0; i < 4; i++) {
+		switch (i) {
+		case 0:
+			submit_apart(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, status);
+			expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+			break;
+		case 1:
+			submit_apart(u, &u->req, 0xabcd, 0, &data, 1, status);
+			expect_end(&u->req, VIRTIO_BLK_S_UNSUPP, 1);
+			break;
+		case 2:
+			submit_apart(u, &u->req, VIRTIO_BLK_T_IN, DISK_SIZE, &data, 1, status);
+			expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+			break;
+		case 3:
+			data.len = 100;
+			submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+			expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+			break;
+		}
+		want_memory(u, pages, status, 1);
+		want_rings(u, pages);
+		expect_log(u, log, pages);
+	}
+}
+
+static void serial_number(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct vq_segment data[2];
+	struct unit *u = *state;
+	uint8_t *log, *status;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	memory = unit_alloc(u, 4 * PAGE);
+	status = unit_alloc(u, PAGE);
+	memset(pages, 0, sizeof(pages));
+
+	/* 20 bytes in two pieces on three pages; the rest of the buffer stays as it is. */
+	data[0] = unit_segment(u, memory + PAGE - 3, 10);
+	data[1] = unit_segment(u, memory + 2 * PAGE, 2 * PAGE);
+	submit_apart(u, &u->req, VIRTIO_BLK_T_GET_ID, 0, data, 2, status);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
+	want_segments(pages, data, 1);
+	want(pages, data[1].addr, 10);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+/* Half of the data was read when the error came. */
+static void reads_that_fail(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct null_blk spec = { .size_mib = 16 };
+	char null[BACKEND_PATH_MAX], table[256];
+	struct unit *u = *state;
+	struct vq_segment data;
+	uint8_t *log, *status;
+
+	assert_ok(backend_null(null, &spec));
+	snprintf(table, sizeof(table), "0 8 linear %s 0\n8 8 error\n", null);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	log = start_logging(u, 1, 16);
+	data = unit_segment(u, unit_alloc(u, 2 * PAGE), 2 * PAGE);
+	status = unit_alloc(u, PAGE);
+	memset(pages, 0, sizeof(pages));
+	submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+	expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+	want_segments(pages, &data, 1);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+static void used_ring_of_several_pages(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *log;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 1024);
+	memset(pages, 0, sizeof(pages));
+	/* Entry 511 crosses from the first page, which the index is on, to the second. */
+	for (i = 0; i < 512; i++)
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	unit_detach(u);
+	assert_true(logged(log, guest_address(&u->mem, u->vq[0].used)));
+	assert_true(logged(log, guest_address(&u->mem, (char *)u->vq[0].used + PAGE)));
+	/* The event index is behind the last entry. */
+	assert_true(logged(log, guest_address(&u->mem, (void *)vq_avail_event_word(&u->vq[0]))));
+	want_memory(u, pages, u->vq[0].used, 3 * PAGE);
+	want_memory(u, pages, u->req.status, 1);
+	expect_log(u, log, pages);
+}
+
+static void requests_in_flight_at_switch_on(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct unit *u = *state;
+	struct vq_segment data;
+	uint8_t *log, *status;
+
+	unit_slow(u, 1000);
+	unit_start(u, 1, 16);
+	log = log_new();
+	data = unit_segment(u, unit_alloc(u, 2 * PAGE), 2 * PAGE);
+	status = unit_alloc(u, PAGE);
+	memset(pages, 0, sizeof(pages));
+	submit_apart(u, &u->req, VIRTIO_BLK_T_IN, 0, &data, 1, status);
+	usleep(QUIET_MS * 1000);
+	assert_ok(set_log_base(u, log));
+	logging(u, true);
+	assert_int_equal(*status, STATUS_UNSET);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
+	want_segments(pages, &data, 1);
+	want_memory(u, pages, status, 1);
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+static void each_ring_logs(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct blk_request req[8];
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *log;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, ARRAY_SIZE(req), 16);
+	memory = unit_alloc(u, 2 * ARRAY_SIZE(req) * PAGE);
+	memset(pages, 0, sizeof(pages));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		unit_request(&req[i], &u->vq[i]);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i, memory + 2 * i * PAGE, PAGE);
+	}
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+		want_memory(u, pages, memory + 2 * i * PAGE, PAGE);
+		want_memory(u, pages, req[i].status, 1);
+	}
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+/* QEMU gives a larger log when memory is added. Together the two miss nothing. */
+static void log_moves_while_requests_run(void **state)
+{
+	static uint8_t pages[LOG_SIZE];
+	struct blk_request req[64];
+	struct unit *u = *state;
+	unsigned int i, round;
+	uint8_t *log, *other;
+	uint64_t seed = 7;
+	char *memory;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, ARRAY_SIZE(req));
+	other = log_new();
+	memory = unit_alloc(u, 16 * MIB);
+	unit_requests(req, ARRAY_SIZE(req), &u->vq[0]);
+	memset(pages, 0, sizeof(pages));
+	for (round = 0; round < 20; round++) {
+		for (i = 0; i < ARRAY_SIZE(req); i++) {
+			size_t at = random_next(&seed) % 4000 * PAGE;
+			struct vq_segment data = unit_segment(u, memory + at, 3 * PAGE);
+
+			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
+			want_segments(pages, &data, 1);
+			want_memory(u, pages, req[i].status, 1);
+		}
+		vq_submit(&u->vq[0]);
+		for (i = 0; i < 8; i++)
+			assert_ok(set_log_base(u, i % 2 ? log : other));
+		for (i = 0; i < ARRAY_SIZE(req); i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, 3 * PAGE + 1);
+	}
+	unit_detach(u);
+	for (i = 0; i < LOG_SIZE; i++)
+		log[i] |= other[i];
+	want_rings(u, pages);
+	expect_log(u, log, pages);
+}
+
+static void nothing_while_it_is_off(void **state)
+{
+	static const uint8_t none[LOG_SIZE];
+	struct unit *u = *state;
+	uint8_t *log = log_new();
+	char *buf;
+
+	unit_any_disk(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, MIB);
+	assert_ok(set_log_base(u, log));
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, MIB), VIRTIO_BLK_S_OK);
+	unit_detach(u);
+	assert_memory_equal(log, none, LOG_SIZE);
+
+	/* Nor after a migration that was cancelled. */
+	unit_attach(u);
+	logging(u, true);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, MIB), VIRTIO_BLK_S_OK);
+	logging(u, false);
+	assert_memory_not_equal(log, none, LOG_SIZE);
+	memset(log, 0, LOG_SIZE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, MIB), VIRTIO_BLK_S_OK);
+	unit_detach(u);
+	assert_memory_equal(log, none, LOG_SIZE);
+}
+
+static void features_change_only_for_logging(void **state)
+{
+	struct unit *u = *state;
+	uint8_t *log = log_new();
+	unsigned int bit;
+
+	unit_any_disk(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	assert_ok(set_log_base(u, log));
+	for (bit = VIRTIO_BLK_F_SEG_MAX; bit <= VIRTIO_F_VERSION_1; bit++) {
+		uint64_t offered;
+
+		assert_ok(ioctl(u->dev.fd, VHOST_GET_FEATURES, &offered));
+		if (!(offered & BIT64(bit)) || bit == VHOST_F_LOG_ALL)
+			continue;
+		assert_errno(set_features(u, FEATURES ^ BIT64(bit)), EBUSY);
+		assert_errno(set_features(u, LOGGED ^ BIT64(bit)), EBUSY);
+	}
+	assert_ok(set_features(u, FEATURES));
+	assert_ok(set_features(u, LOGGED));
+	assert_ok(set_features(u, LOGGED));
+	expect_alive(u);
+	assert_ok(set_features(u, FEATURES));
+	expect_alive(u);
+}
+
+static void bad_logs_are_refused(void **state)
+{
+	void *beyond = (void *)0x7ffffffff000;	/* the last page below the kernel's */
+	struct unit *u = *state;
+	uint8_t *log = log_new();
+
+	unit_any_disk(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	/* While logging is off, the ring's base can be anything. */
+	assert_ok(set_log_base(u, beyond));
+	assert_errno(set_features(u, LOGGED), EFAULT);
+	expect_alive(u);
+	assert_ok(set_log_base(u, log));
+	assert_ok(set_features(u, LOGGED));
+	assert_errno(set_log_base(u, beyond), EFAULT);
+	expect_alive(u);
+
+	unit_detach(u);
+	assert_ok(set_log_base(u, beyond));
+	assert_int_equal(vhost_blk_attach(&u->dev, u->disk), -EFAULT);
+	assert_ok(set_log_base(u, log));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+/* The guest must not go on with what a migration would leave behind. */
+static void log_is_gone(void **state)
+{
+	struct unit *u = *state;
+	uint8_t *log;
+	char *buf;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	buf = unit_alloc(u, PAGE);
+	expect_alive(u);
+	log_ring(&u->vq[0], false);
+	assert_ok(munmap(log, LOG_SIZE));
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, buf, PAGE);
+	expect_ring_stopped(&u->vq[0]);
+	assert_int_equal(u->vq[0].used_idx, vq_used_idx(&u->vq[0]));
+
+	logging(u, false);
+	unit_detach(u);
+	assert_ok(vq_restart(&u->vq[0], 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_ON(data_of_all_layouts, file),
+		TEST_ON(data_of_all_layouts, direct),
+		TEST_ON(data_across_regions, file),
+		TEST_ON(data_across_regions, direct),
+		TEST_ON(memory_at_two_addresses, direct),
+		TEST_ON(large_requests, file),
+		TEST_ON(large_requests, direct),
+		TEST_ON(requests_that_write_the_status_only, direct),
+		TEST_ON(serial_number, file),
+		TEST(reads_that_fail),
+		TEST_ON(used_ring_of_several_pages, file),
+		TEST(requests_in_flight_at_switch_on),
+		TEST_ON(each_ring_logs, direct),
+		TEST_ON(log_moves_while_requests_run, file),
+		TEST_ON(log_moves_while_requests_run, direct),
+		TEST_ON(nothing_while_it_is_off, direct),
+		TEST_ON(features_change_only_for_logging, file),
+		TEST_ON(bad_logs_are_refused, file),
+		TEST_ON(log_is_gone, direct),
+	};
+
+	return unit_run(argc, argv, "dirtylog", tests, ARRAY_SIZE(tests));
+}
