@@ -90,6 +90,25 @@ def limited():
 
 
 @test
+def limited_later():
+    """I/O limits for a disk in use are refused, however it is named, and taken once it is unplugged"""
+    limits = dict.fromkeys(["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"], 0)
+    named = {"id": "vhost/virtio-backend"}
+    with Machine(*node()) as machine:
+        for _ in range(2):
+            add_device(machine, addr=f"{SLOT}")
+            with refused("'vhost/virtio-backend' cannot have I/O limits: .* block cgroup"):
+                machine.execute("block_set_io_throttle", {**limits, **named, "iops": 100})
+            machine.execute("block_set_io_throttle", {**limits, **named})
+            remove_device(machine)
+        machine.execute("device_add", {"driver": "virtio-blk-pci", "drive": "disk", "id": "vhost"})
+        machine.execute("block_set_io_throttle", {**limits, **named, "iops": 100})
+    with Machine("-drive", "if=none,id=disk,format=raw,file=disk.raw", *disk()) as machine:
+        with refused("'disk' cannot have I/O limits: .* block cgroup"):
+            machine.execute("block_set_io_throttle", {**limits, "device": "disk", "bps": 100})
+
+
+@test
 def bad_properties():
     """num-queues and queue-size out of range, no drive, and an IOMMU are refused"""
     with Machine(*node()) as machine:
