@@ -2,7 +2,7 @@
 # Every command a person needs; `make help` lists them.
 
 SHELL := /bin/bash
-KERNELS ?= 6.1 6.12
+KERNELS ?= 6.1 6.12 sid
 KERNEL ?= 6.1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
@@ -15,6 +15,7 @@ LANES ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
+demo: KERNELS = $(KERNEL)
 demo: modules ## show a guest doing verified I/O through vhost-blk, set-up included
 	@qemu-patches/build >/dev/null
 	@tests/guest/image >/dev/null
@@ -26,17 +27,17 @@ check: ## run every test (LANES="unit-6.1 guest-6.1 ..." for some)
 check-static: ## checkpatch, sparse, W=1, shellcheck, the QEMU series' style
 	@tests/check static series
 
-check-unit: ## ioctl-level tests on both kernels
+check-unit: ## ioctl-level tests on each kernel
 	@tests/check $(KERNELS:%=unit-%)
 
 check-qemu: ## what -device vhost-blk-pci accepts and refuses
 	@tests/check qemu
 
-check-guest: ## whole guests on both kernels
+check-guest: ## whole guests on each kernel
 	@tests/check $(KERNELS:%=guest-%)
 
 ifdef KDIR
-modules: ## build the module for both kernels, or for KDIR= (and KSRC=)
+modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
 	@drivers/vhost/build '$(KDIR)' '$(KSRC)' \
 		"build/$$(make -s -C '$(KDIR)' kernelrelease)"
 else
@@ -44,7 +45,8 @@ modules:
 	@testbed/deps build-essential bc libelf1
 	@set -e; for kernel in $(KERNELS); do \
 		dir=$$(testbed/kernel $$kernel); \
-		drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" "build/$$(cat "$$dir/release")"; \
+		testbed/compile "$$dir" drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" \
+			"build/$$(cat "$$dir/release")"; \
 	done
 endif
 
@@ -55,7 +57,7 @@ tests: ## build the ioctl-level tests
 qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 	@qemu-patches/build
 
-shell: modules ## open a shell in the test host (KERNEL=6.12 for the other kernel)
+shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
 instructions: modules ## instructions per 4 KiB random read at ring level

@@ -20,13 +20,18 @@
 
 #include "blk.h"
 
-#define VHOST_BLK_FEATURES (VHOST_FEATURES |			\
-			    BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |	\
-			    BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |	\
-			    BIT_ULL(VIRTIO_BLK_F_RO) |		\
-			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |	\
-			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |	\
-			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |	\
+#define VHOST_BLK_FEATURES (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) |		\
+			    BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |	\
+			    BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |		\
+			    BIT_ULL(VIRTIO_F_ANY_LAYOUT) |		\
+			    BIT_ULL(VIRTIO_F_VERSION_1) |		\
+			    BIT_ULL(VHOST_F_LOG_ALL) |			\
+			    BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |		\
+			    BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |		\
+			    BIT_ULL(VIRTIO_BLK_F_RO) |			\
+			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		\
+			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		\
+			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
 			    BIT_ULL(VIRTIO_BLK_F_MQ))
 
 static int vhost_blk_open(struct inode *inode, struct file *file)

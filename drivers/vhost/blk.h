@@ -14,6 +14,7 @@
 #include <linux/vhost_blk.h>
 #include <linux/workqueue.h>
 
+#include "compat.h"
 #include "vhost.h"
 
 #define VHOST_BLK_MAX_QUEUES	128

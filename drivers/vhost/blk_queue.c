@@ -83,7 +83,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 		req = &q->reqs[head];
 		if (req->inflight) {
 			vq_err(vq, "head %d made available twice\n", head);
-			vhost_discard_vq_desc(vq, 1);
+			vhost_discard_vq_desc(vq, 1, 1);
 			vhost_blk_queue_break(q);
 			break;
 		}
@@ -137,7 +137,7 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 	for (i = 0; i < n; i++)
 		vhost_blk_req_release(reqs[i]);
 	if (current->mm) {
-		if (err || vhost_add_used_n(vq, used, n))
+		if (err || vhost_add_used_n(vq, used, NULL, n))
 			vhost_blk_queue_break(q);
 		else
 			vhost_signal(&q->blk->dev, vq);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What differs between the kernels this module is built for.  The code speaks
+ * to the newest; older ones are fitted to it here, and nowhere else.
+ */
+#ifndef _VHOST_BLK_COMPAT_H
+#define _VHOST_BLK_COMPAT_H
+
+#include <linux/version.h>
+
+#include "vhost.h"
+
+/* Arguments for VIRTIO_F_IN_ORDER: descriptors of each used buffer. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+static inline int vhost_blk_add_used_n(struct vhost_virtqueue *vq,
+				       struct vring_used_elem *heads,
+				       u16 *nheads, unsigned int count)
+{
+	return vhost_add_used_n(vq, heads, count);
+}
+
+#define vhost_add_used_n vhost_blk_add_used_n
+#endif
+
+/* The same: descriptors of all buffers that are given back. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+static inline void vhost_blk_discard_vq_desc(struct vhost_virtqueue *vq,
+					     int nbuf, unsigned int ndesc)
+{
+	vhost_discard_vq_desc(vq, nbuf);
+}
+
+#define vhost_discard_vq_desc vhost_blk_discard_vq_desc
+#endif
+
+#endif /* _VHOST_BLK_COMPAT_H */
