@@ -15,6 +15,7 @@
 #include <linux/file.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -267,6 +268,7 @@ static long vhost_blk_set_owner(struct vhost_blk *blk)
 static long vhost_blk_reset_owner(struct vhost_blk *blk)
 {
 	struct vhost_iotlb *umem;
+	unsigned int i;
 	long err;
 
 	err = vhost_dev_check_owner(&blk->dev);
@@ -280,7 +282,28 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	memset(blk->serial, 0, sizeof(blk->serial));
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_queue_reset_stats(&blk->queues[i]);
 	return 0;
+}
+
+/*
+ * Not under vhost_dev.mutex: whoever wants to know why a detach takes so long
+ * must not wait for it.
+ */
+static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_stats stats;
+
+	if (copy_from_user(&stats, argp, sizeof(stats)))
+		return -EFAULT;
+	if (stats.reserved)
+		return -EINVAL;
+	if (stats.index >= VHOST_BLK_MAX_QUEUES)
+		return -ENOBUFS;
+	stats.index = array_index_nospec(stats.index, VHOST_BLK_MAX_QUEUES);
+	vhost_blk_queue_stats(&blk->queues[stats.index], &stats);
+	return copy_to_user(argp, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
 
 static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
@@ -323,6 +346,9 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl,
 {
 	struct vhost_blk *blk = file->private_data;
 	long ret;
+
+	if (ioctl == VHOST_BLK_GET_STATS)
+		return vhost_blk_get_stats(blk, (void __user *)arg);
 
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_blk_do_ioctl(blk, ioctl, (void __user *)arg);

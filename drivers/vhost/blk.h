@@ -28,6 +28,8 @@
 #define VHOST_BLK_BATCH		32
 /* Segments that a request holds without an allocation. */
 #define VHOST_BLK_INLINE_SEGS	8
+/* Type of a request whose header could not be read. */
+#define VHOST_BLK_T_NONE	U32_MAX
 
 struct vhost_blk_queue;
 
@@ -74,7 +76,8 @@ struct vhost_blk_backend {
  * @ret:	bytes moved by the last attempt, or a negative errno
  * @used_len:	bytes written to device-writable buffers if all goes well
  * @head:	index of the chain's first descriptor
- * @type:	VIRTIO_BLK_T_*
+ * @type:	VIRTIO_BLK_T_*, or VHOST_BLK_T_NONE
+ * @start:	when it was taken off the ring, in ns; 0 if nobody asks
  * @inflight:	fetched and not yet in the used ring; under vq->mutex
  * @final:	@ret is the last word on the request
  * @bounce:	direct I/O cannot take @segs as they are
@@ -95,6 +98,7 @@ struct vhost_blk_req {
 	ssize_t ret;
 	u32 used_len;
 	u32 type;
+	u64 start;
 	u16 head;
 	bool inflight;
 	bool final;
@@ -120,6 +124,10 @@ struct vhost_blk_req {
  * @inflight:	requests fetched and not yet used, under vq->mutex
  * @broken:	the ring is corrupt and not served, under vq->mutex
  * @drained:	woken when a stopping queue has no request in flight
+ * @kicks:	times the kick eventfd was written, under that one's lock
+ * @submit_wakeups: times @submitter was woken, written by it alone
+ * @complete_wakeups: times @completer was woken, written by it alone
+ * @stats:	all other counters, under vq->mutex
  */
 struct vhost_blk_queue {
 	struct vhost_virtqueue vq;
@@ -137,6 +145,10 @@ struct vhost_blk_queue {
 	unsigned int inflight;
 	bool broken;
 	wait_queue_head_t drained;
+	u64 kicks;
+	u64 submit_wakeups;
+	u64 complete_wakeups;
+	struct vhost_blk_stats stats;
 };
 
 #define VHOST_BLK_KICKED	0
@@ -156,6 +168,15 @@ struct vhost_blk {
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };
+
+/* The status byte that tells how the request ended. */
+static inline u8 vhost_blk_req_status(const struct vhost_blk_req *req)
+{
+	if (likely(req->ret >= 0))
+		return VIRTIO_BLK_S_OK;
+	return req->ret == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP :
+					 VIRTIO_BLK_S_IOERR;
+}
 
 /*
  * Lets a kernel thread work on the owner's memory; false if that is gone.  It
@@ -188,6 +209,9 @@ void vhost_blk_queue_quiesce(struct vhost_blk_queue *q);
 void vhost_blk_queue_stop(struct vhost_blk_queue *q);
 void vhost_blk_queue_free(struct vhost_blk_queue *q);
 void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
+void vhost_blk_queue_stats(struct vhost_blk_queue *q,
+			   struct vhost_blk_stats *stats);
+void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);
 
 /* blk_req.c */
 void vhost_blk_req_init(struct vhost_blk_req *req, struct vhost_blk_queue *q,

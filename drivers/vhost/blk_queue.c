@@ -6,6 +6,10 @@
 #include <linux/slab.h>
 
 #include "blk.h"
+#include "compat.h"
+
+#define CREATE_TRACE_POINTS
+#include "blk_trace.h"
 
 /* Called in the context of whoever writes the kick eventfd, interrupts off. */
 static void vhost_blk_handle_kick(struct vhost_work *work)
@@ -14,6 +18,7 @@ static void vhost_blk_handle_kick(struct vhost_work *work)
 	struct vhost_blk_queue *q = container_of(poll, struct vhost_blk_queue,
 						 vq.poll);
 
+	WRITE_ONCE(q->kicks, q->kicks + 1);
 	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
 		rcuwait_wake_up(&q->submit_wait);
 }
@@ -50,6 +55,48 @@ static void vhost_blk_queue_break(struct vhost_blk_queue *q)
 {
 	lockdep_assert_held(&q->vq.mutex);
 	q->broken = true;
+}
+
+static void vhost_blk_count_batch(struct vhost_blk_queue *q)
+{
+	lockdep_assert_held(&q->vq.mutex);
+	q->stats.batches++;
+	if (q->inflight > q->stats.max_inflight)
+		q->stats.max_inflight = q->inflight;
+}
+
+static unsigned int vhost_blk_stats_type(u32 type)
+{
+	switch (type) {
+	case VIRTIO_BLK_T_IN:
+		return VHOST_BLK_STATS_READ;
+	case VIRTIO_BLK_T_OUT:
+		return VHOST_BLK_STATS_WRITE;
+	case VIRTIO_BLK_T_FLUSH:
+		return VHOST_BLK_STATS_FLUSH;
+	case VIRTIO_BLK_T_DISCARD:
+		return VHOST_BLK_STATS_DISCARD;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return VHOST_BLK_STATS_WRITE_ZEROES;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		return VHOST_BLK_STATS_SECURE_ERASE;
+	default:
+		return VHOST_BLK_STATS_OTHER;
+	}
+}
+
+static void vhost_blk_count_req(struct vhost_blk_queue *q,
+				const struct vhost_blk_req *req)
+{
+	struct vhost_blk_type_stats *stats =
+		&q->stats.type[vhost_blk_stats_type(req->type)];
+
+	lockdep_assert_held(&q->vq.mutex);
+	stats->requests++;
+	if (vhost_blk_req_status(req) == VIRTIO_BLK_S_OK)
+		stats->bytes += req->len;
+	else
+		stats->errors++;
 }
 
 /* Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do. */
@@ -89,9 +136,14 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 		}
 		req->inflight = true;
 		q->inflight++;
+		req->start = trace_vhost_blk_complete_enabled() ?
+			     ktime_get_ns() : 0;
 		vhost_blk_req_parse(req, out, in);
+		trace_vhost_blk_start(req);
 		batch[n++] = req;
 	}
+	if (n)
+		vhost_blk_count_batch(q);
 out_unlock:
 	mutex_unlock(&vq->mutex);
 	return n;
@@ -115,6 +167,72 @@ static int vhost_blk_log_batch(struct vhost_blk_queue *q,
 	return 0;
 }
 
+/*
+ * The available ring where the owner has it; NULL if the IOTLB has no entry
+ * for all of it.
+ */
+static vring_avail_t __user *vhost_blk_avail(struct vhost_virtqueue *vq)
+{
+	const struct vhost_iotlb_map *map = vq->meta_iotlb[VHOST_ADDR_AVAIL];
+	u64 addr = (uintptr_t)vq->avail;
+
+	if (!vq->iotlb)
+		return vq->avail;
+	return map ? u64_to_user_ptr(map->addr + addr - map->start) : NULL;
+}
+
+/*
+ * Whether the guest asks for a signal of what was published since it was asked
+ * last.  The core's vhost_signal() decides alike, but keeps its answer to
+ * itself, and counting signals takes the answer.
+ */
+static bool vhost_blk_signal_wanted(struct vhost_virtqueue *vq)
+{
+	u16 old = vq->signalled_used, new = vq->last_used_idx;
+	bool old_valid = vq->signalled_used_valid;
+	vring_avail_t __user *avail;
+	__virtio16 word;
+
+	/*
+	 * The used index is out before the guest's wish is read; paired with
+	 * the barrier of a guest that says what it wants and then looks.
+	 */
+	smp_mb();
+	if (vhost_has_feature(vq, VIRTIO_F_NOTIFY_ON_EMPTY) &&
+	    vq->avail_idx == vq->last_avail_idx)
+		return true;
+
+	avail = vhost_blk_avail(vq);
+	if (!avail)
+		return true;
+	if (!vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX))
+		return get_user(word, &avail->flags) ||
+		       !(vhost16_to_cpu(vq, word) & VRING_AVAIL_F_NO_INTERRUPT);
+
+	vq->signalled_used = new;
+	vq->signalled_used_valid = true;
+	/* The used event lies behind the ring. */
+	if (!old_valid || get_user(word, &avail->ring[vq->num]))
+		return true;
+	return vring_need_event(vhost16_to_cpu(vq, word), new, old);
+}
+
+static void vhost_blk_signal(struct vhost_blk_queue *q,
+			     const struct vhost_blk_req *last)
+{
+	struct vhost_virtqueue *vq = &q->vq;
+
+	if (!vq->call_ctx.ctx)
+		return;
+	if (!vhost_blk_signal_wanted(vq)) {
+		q->stats.signals_saved++;
+		return;
+	}
+	q->stats.signals++;
+	trace_vhost_blk_signal(last);
+	vhost_blk_eventfd_signal(vq->call_ctx.ctx);
+}
+
 /* Gives finished requests back to the guest and signals it once. */
 static void vhost_blk_publish(struct vhost_blk_queue *q,
 			      struct vhost_blk_req **reqs, unsigned int n)
@@ -134,13 +252,16 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 	if (current->mm && vhost_has_feature(vq, VHOST_F_LOG_ALL))
 		err = vhost_blk_log_batch(q, reqs, n);
 	/* Before the guest can see the used entry and offer the head again. */
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
+		vhost_blk_count_req(q, reqs[i]);
+		trace_vhost_blk_complete(reqs[i]);
 		vhost_blk_req_release(reqs[i]);
+	}
 	if (current->mm) {
 		if (err || vhost_add_used_n(vq, used, NULL, n))
 			vhost_blk_queue_break(q);
 		else
-			vhost_signal(&q->blk->dev, vq);
+			vhost_blk_signal(q, reqs[n - 1]);
 	}
 	q->inflight -= n;
 	if (!q->inflight && !vhost_vq_get_backend(vq))
@@ -202,6 +323,7 @@ static int vhost_blk_submitter(void *data)
 		rcuwait_wait_event(&q->submit_wait,
 				   test_bit(VHOST_BLK_KICKED, &q->flags) ||
 				   kthread_should_stop(), TASK_IDLE);
+		WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
 		/* The ring is read after the kick was taken. */
 		if (!test_and_clear_bit(VHOST_BLK_KICKED, &q->flags))
 			continue;
@@ -223,6 +345,7 @@ static int vhost_blk_completer(void *data)
 		rcuwait_wait_event(&q->complete_wait,
 				   !llist_empty(&q->done) ||
 				   kthread_should_stop(), TASK_IDLE);
+		WRITE_ONCE(q->complete_wakeups, q->complete_wakeups + 1);
 		if (vhost_blk_use_mm(q->blk)) {
 			vhost_blk_reap(q);
 			vhost_blk_unuse_mm(q->blk);
@@ -412,4 +535,42 @@ void vhost_blk_queue_free(struct vhost_blk_queue *q)
 	q->submitter = NULL;
 	q->completer = NULL;
 	vhost_blk_free_pool(q);
+}
+
+/**
+ * vhost_blk_queue_stats - read a queue's counters
+ * @q:		the queue, started or not
+ * @stats:	where to; its index and reserved stay as they are
+ *
+ * Context: process context, any process.
+ */
+void vhost_blk_queue_stats(struct vhost_blk_queue *q,
+			   struct vhost_blk_stats *stats)
+{
+	u32 index = stats->index;
+
+	mutex_lock(&q->vq.mutex);
+	*stats = q->stats;
+	stats->inflight = q->inflight;
+	mutex_unlock(&q->vq.mutex);
+	stats->index = index;
+	stats->kicks = READ_ONCE(q->kicks);
+	stats->submit_wakeups = READ_ONCE(q->submit_wakeups);
+	stats->complete_wakeups = READ_ONCE(q->complete_wakeups);
+}
+
+/**
+ * vhost_blk_queue_reset_stats - let a queue's counters begin anew
+ * @q:		the queue, stopped and not kicked any more
+ *
+ * Context: process context, vhost_dev.mutex held.
+ */
+void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q)
+{
+	mutex_lock(&q->vq.mutex);
+	memset(&q->stats, 0, sizeof(q->stats));
+	mutex_unlock(&q->vq.mutex);
+	q->kicks = 0;
+	q->submit_wakeups = 0;
+	q->complete_wakeups = 0;
 }

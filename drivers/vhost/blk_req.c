@@ -9,6 +9,7 @@
 #include <linux/slab.h>
 
 #include "blk.h"
+#include "blk_trace.h"
 
 /* Largest piece in which misaligned data passes through a bounce buffer. */
 #define VHOST_BLK_BOUNCE_BYTES	SZ_64K
@@ -148,6 +149,8 @@ void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 	size_t out_len = iov_length(req->q->iov, out);
 	size_t in_len = iov_length(in_iov, in);
 
+	req->type = VHOST_BLK_T_NONE;
+	req->pos = 0;
 	req->nr_segs = 0;
 	req->len = 0;
 	req->copied = 0;
@@ -408,9 +411,13 @@ void vhost_blk_req_submit(struct vhost_blk_req *req)
 {
 	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
 
-	if (req->final)
+	if (req->final) {
 		vhost_blk_queue_done(req->q, req);
-	else if (req->type == VIRTIO_BLK_T_FLUSH && be->flush_bio)
+		return;
+	}
+
+	trace_vhost_blk_submit(req);
+	if (req->type == VIRTIO_BLK_T_FLUSH && be->flush_bio)
 		vhost_blk_submit_flush(req);
 	else if (req->type == VIRTIO_BLK_T_FLUSH || req->bounce || !be->async)
 		vhost_blk_req_help(req);
@@ -449,7 +456,7 @@ static bool vhost_blk_needs_help(struct vhost_blk_req *req)
  */
 bool vhost_blk_req_settle(struct vhost_blk_req *req)
 {
-	u8 status = VIRTIO_BLK_S_OK;
+	u8 status;
 
 	if (req->freeze)
 		vhost_blk_freeze_unprotect(req);
@@ -463,11 +470,9 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req)
 		}
 	}
 
-	if (req->ret < 0) {
-		status = req->ret == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP :
-						   VIRTIO_BLK_S_IOERR;
+	status = vhost_blk_req_status(req);
+	if (status != VIRTIO_BLK_S_OK)
 		req->used_len = min_t(u32, req->used_len, sizeof(status));
-	}
 	if (!current->mm || !req->status || put_user(status, req->status))
 		req->used_len = 0;
 	return true;

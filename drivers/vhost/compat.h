@@ -6,6 +6,7 @@
 #ifndef _VHOST_BLK_COMPAT_H
 #define _VHOST_BLK_COMPAT_H
 
+#include <linux/eventfd.h>
 #include <linux/version.h>
 
 #include "vhost.h"
@@ -32,5 +33,15 @@ static inline void vhost_blk_discard_vq_desc(struct vhost_virtqueue *vq,
 
 #define vhost_discard_vq_desc vhost_blk_discard_vq_desc
 #endif
+
+/* Not by the kernel's name: vhost.h calls that one the old way. */
+static inline void vhost_blk_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx, 1);
+#else
+	eventfd_signal(ctx);
+#endif
+}
 
 #endif /* _VHOST_BLK_COMPAT_H */

@@ -37,4 +37,67 @@ struct vhost_blk_serial {
 #define VHOST_BLK_SET_SERIAL	_IOW(VHOST_VIRTIO, 0x51, \
 				     struct vhost_blk_serial)
 
+/* Types of requests that are counted apart. */
+enum {
+	VHOST_BLK_STATS_READ,
+	VHOST_BLK_STATS_WRITE,
+	VHOST_BLK_STATS_FLUSH,
+	VHOST_BLK_STATS_DISCARD,
+	VHOST_BLK_STATS_WRITE_ZEROES,
+	VHOST_BLK_STATS_SECURE_ERASE,
+	VHOST_BLK_STATS_OTHER,		/* GET_ID, unknown, or without a header */
+	VHOST_BLK_STATS_TYPES = 8	/* with one to spare */
+};
+
+/**
+ * struct vhost_blk_type_stats - requests of one type
+ * @requests:	requests put into the used ring, failed ones included
+ * @bytes:	data bytes of those that did not fail
+ * @errors:	requests with a status other than VIRTIO_BLK_S_OK
+ */
+struct vhost_blk_type_stats {
+	__u64 requests;
+	__u64 bytes;
+	__u64 errors;
+};
+
+/**
+ * struct vhost_blk_stats - counters of one virtqueue
+ * @index:	number of the virtqueue, given by the caller
+ * @reserved:	must be 0
+ * @type:	requests by type, VHOST_BLK_STATS_*
+ * @kicks:	signals of the kick eventfd
+ * @submit_wakeups: times the submission worker woke up
+ * @complete_wakeups: times the completion worker woke up
+ * @batches:	times requests were taken off the ring, one or more at once
+ * @signals:	signals sent to the call eventfd
+ * @signals_saved: times used entries were published, with a call eventfd set,
+ *		and no signal was sent because the driver did not want one
+ * @max_inflight: most requests in flight at the same time
+ * @inflight:	requests in flight now
+ * @spare:	0; room for further counters
+ */
+struct vhost_blk_stats {
+	__u32 index;
+	__u32 reserved;
+	struct vhost_blk_type_stats type[VHOST_BLK_STATS_TYPES];
+	__u64 kicks;
+	__u64 submit_wakeups;
+	__u64 complete_wakeups;
+	__u64 batches;
+	__u64 signals;
+	__u64 signals_saved;
+	__u64 max_inflight;
+	__u64 inflight;
+	__u64 spare[31];
+};
+
+/*
+ * Read a virtqueue's counters: at any time, by any holder of the descriptor.
+ * They begin with 0 when the device is opened or its owner reset, and go on
+ * from one attach to the next.
+ */
+#define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x53, \
+				      struct vhost_blk_stats)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The counters of a queue: each counts what its name says, and may be read at any time. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+#define NR	32
+#define UNKNOWN	77	/* no type of request */
+
+static const uint64_t plain = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+static const uint64_t event_index = FEATURES;
+static const enum disk_kind file = DISK_FILE;
+static const enum disk_kind direct = DISK_DIRECT;
+
+static struct vhost_blk_stats stats_of(struct unit *u, unsigned int index)
+{
+	struct vhost_blk_stats stats = { .index = index };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
+	assert_int_equal(stats.index, index);
+	return stats;
+}
+
+static void expect_all_zero(struct unit *u, unsigned int index)
+{
+	static const struct vhost_blk_stats zero;
+	struct vhost_blk_stats stats = stats_of(u, index);
+
+	stats.index = 0;
+	assert_memory_equal(&stats, &zero, sizeof(zero));
+}
+
+static void expect_type(struct unit *u, unsigned int type, uint64_t requests, uint64_t bytes,
+			uint64_t errors)
+{
+	struct vhost_blk_stats stats = stats_of(u, 0);
+
+	assert_int_equal(stats.type[type].requests, requests);
+	assert_int_equal(stats.type[type].bytes, bytes);
+	assert_int_equal(stats.type[type].errors, errors);
+}
+
+static void requests_bytes_and_errors_by_type(void **state)
+{
+	struct unit *u = *state;
+	struct vq_segment short_header[2];
+	char *buf;
+
+	unit_any_disk(u, MIB);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 8 * KIB);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 8 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, MIB / 512, buf, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, UNKNOWN, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
+	/* A header without its last byte. */
+	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 0);
+	short_header[0] = unit_segment(u, u->req.header, sizeof(*u->req.header) - 1);
+	short_header[1] = unit_segment(u, u->req.status, 1);
+	assert_ok(blk_add_chain(&u->req, short_header, 1, 1));
+	vq_submit(u->req.vq);
+	assert_int_equal(blk_wait(&u->req, TIMEOUT_MS), VIRTIO_BLK_S_IOERR);
+
+	expect_type(u, VHOST_BLK_STATS_READ, 3, 4 * KIB + 512, 1);
+	expect_type(u, VHOST_BLK_STATS_WRITE, 1, 8 * KIB, 0);
+	expect_type(u, VHOST_BLK_STATS_FLUSH, 1, 0, 0);
+	expect_type(u, VHOST_BLK_STATS_OTHER, 3, 0, 2);
+}
+
+static void each_queue_counts_for_itself(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 3, 16);
+	assert_ok(blk_request_init(&req, &u->vq[1], 0));
+	assert_int_equal(unit_io_on(u, &req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(stats_of(u, 1).type[VHOST_BLK_STATS_READ].requests, 1);
+	assert_int_equal(stats_of(u, 0).type[VHOST_BLK_STATS_READ].requests, 0);
+	assert_int_equal(stats_of(u, 2).kicks, 0);
+	expect_all_zero(u, VQS_MAX - 1);
+}
+
+static void one_batch_and_its_depth(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats before, after;
+	struct blk_request req[NR];
+	struct vq_segment data;
+	unsigned int i;
+
+	unit_slow(u, 200);
+	unit_start(u, 1, NR);
+	unit_requests(req, NR, &u->vq[0]);
+	data = unit_segment(u, unit_alloc(u, 4 * KIB), 4 * KIB);
+	expect_alive(u);
+	before = stats_of(u, 0);
+	assert_int_equal(before.max_inflight, 1);
+	for (i = 0; i < NR; i++)
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	vq_submit(&u->vq[0]);
+	usleep(100000);
+	assert_int_equal(stats_of(u, 0).inflight, NR);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+	after = stats_of(u, 0);
+	assert_int_equal(after.inflight, 0);
+	assert_int_equal(after.max_inflight, NR);
+	assert_int_equal(after.batches, before.batches + 1);
+	assert_int_equal(after.kicks, before.kicks + 1);
+	assert_int_equal(after.submit_wakeups, before.submit_wakeups + 1);
+	/* The submission worker sleeps when the disk answers, so it is the other one's work. */
+	assert_true(after.complete_wakeups > before.complete_wakeups);
+}
+
+/* Each write to the eventfd counts, though two that follow each other may be one wake-up. */
+static void kicks_are_counted(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	for (i = 0; i < NR; i++)
+		vq_kick(&u->vq[0]);
+	assert_int_equal(stats_of(u, 0).kicks, NR);
+	usleep(QUIET_MS * 1000);
+	assert_in_range(stats_of(u, 0).submit_wakeups, 1, NR + 1);
+	assert_int_equal(stats_of(u, 0).batches, 0);
+}
+
+static void signals_are_those_of_the_eventfd(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct vhost_blk_stats stats;
+	uint64_t seen = 0;
+	unsigned int i;
+
+	unit_memfd(u, MIB);
+	unit_open(u, *(const uint64_t *)u->param);
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	for (i = 0; i < NR; i++) {
+		*vq_used_event_word(vq) = vq->used_idx;
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+		assert_ok(event_wait(vq->call, TIMEOUT_MS));
+		seen += event_count(vq->call);
+		assert_int_equal(blk_reap(vq), 1);
+	}
+	stats = stats_of(u, 0);
+	assert_int_equal(seen, NR);
+	assert_int_equal(stats.signals, NR);
+	assert_int_equal(stats.signals_saved, 0);
+}
+
+static void unwanted_signals_are_saved(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct vhost_blk_stats before, after;
+	int64_t end;
+	unsigned int i;
+	uint16_t idx;
+
+	unit_memfd(u, MIB);
+	unit_open(u, *(const uint64_t *)u->param);
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	expect_alive(u);
+	usleep(QUIET_MS * 1000);
+	event_count(vq->call);
+	before = stats_of(u, 0);
+	for (i = 0; i < NR; i++) {
+		vq->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+		*vq_used_event_word(vq) = vq->used_idx - 1;
+		idx = vq_used_idx(vq) + 1;
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+		for (end = now_ms() + TIMEOUT_MS; vq_used_idx(vq) != idx; usleep(1000))
+			assert_true(now_ms() < end);
+		assert_int_equal(blk_reap(vq), 1);
+	}
+	usleep(QUIET_MS * 1000);
+	after = stats_of(u, 0);
+	assert_int_equal(after.signals, before.signals);
+	assert_int_equal(after.signals_saved, before.signals_saved + NR);
+	assert_int_equal(event_count(vq->call), 0);
+}
+
+static void detaching_does_not_reset(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats stats;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	expect_alive(u);
+	unit_detach(u);
+	stats = stats_of(u, 0);
+	assert_int_equal(stats.type[VHOST_BLK_STATS_READ].requests, 1);
+	unit_attach(u);
+	expect_alive(u);
+	stats = stats_of(u, 0);
+	assert_int_equal(stats.type[VHOST_BLK_STATS_READ].requests, 2);
+	assert_int_equal(stats.batches, 2);
+}
+
+static void resetting_the_owner_does(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	expect_alive(u);
+	assert_int_equal(stats_of(u, 0).type[VHOST_BLK_STATS_READ].requests, 1);
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	expect_all_zero(u, 0);
+}
+
+static void others_may_read(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats stats = { 0 };
+	pid_t pid;
+
+	u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
+	assert_ok(u->dev.fd);
+	/* Nobody owns the device yet. */
+	expect_all_zero(u, 0);
+	close(u->dev.fd);
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	expect_alive(u);
+	pid = child_fork();
+	if (!pid)
+		_exit(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats) ||
+		      stats.type[VHOST_BLK_STATS_READ].requests != 1);
+	assert_int_equal(child_wait(pid), 0);
+}
+
+static void *detach(void *arg)
+{
+	struct unit *u = arg;
+
+	return (void *)(long)vhost_blk_detach(&u->dev);
+}
+
+static void a_slow_detach_can_be_watched(void **state)
+{
+	struct unit *u = *state;
+	pthread_t thread;
+	int64_t start;
+	void *ret;
+
+	unit_slow(u, 2000);
+	unit_start(u, 1, 16);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512);
+	usleep(200000);
+	start = now_ms();
+	assert_int_equal(pthread_create(&thread, NULL, detach, u), 0);
+	usleep(200000);
+	assert_int_equal(stats_of(u, 0).inflight, 1);
+	/* Had it waited, it would have seen no request. */
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	assert_null(ret);
+	assert_true(now_ms() - start > 1000);
+	assert_int_equal(stats_of(u, 0).inflight, 0);
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats stats = { 0 };
+
+	unit_open(u, FEATURES);
+	stats.index = VQS_MAX;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats), ENOBUFS);
+	stats.index = UINT32_MAX;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats), ENOBUFS);
+	stats.index = 0;
+	stats.reserved = 1;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats), EINVAL);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, NULL), EFAULT);
+}
+
+/* The layout is the same for programs of 32 and of 64 bits, and what is to spare is 0. */
+static void layout_is_fixed(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats stats;
+	unsigned int i;
+
+	assert_int_equal(sizeof(stats), 512);
+	assert_int_equal(offsetof(struct vhost_blk_stats, type), 8);
+	assert_int_equal(offsetof(struct vhost_blk_stats, kicks), 8 + 8 * 24);
+	memset(&stats, 0xff, sizeof(stats));
+	stats.index = stats.reserved = 0;
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
+	for (i = 0; i < ARRAY_SIZE(stats.spare); i++)
+		assert_int_equal(stats.spare[i], 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST_ON(requests_bytes_and_errors_by_type, file),
+		TEST_ON(requests_bytes_and_errors_by_type, direct),
+		TEST(each_queue_counts_for_itself),
+		TEST(one_batch_and_its_depth),
+		TEST(kicks_are_counted),
+		TEST_ON(signals_are_those_of_the_eventfd, plain),
+		TEST_ON(signals_are_those_of_the_eventfd, event_index),
+		TEST_ON(unwanted_signals_are_saved, plain),
+		TEST_ON(unwanted_signals_are_saved, event_index),
+		TEST(detaching_does_not_reset),
+		TEST(resetting_the_owner_does),
+		TEST(others_may_read),
+		TEST(a_slow_detach_can_be_watched),
+		TEST(bad_arguments_are_refused),
+		TEST(layout_is_fixed),
+	};
+
+	return unit_run(argc, argv, "stats", tests, ARRAY_SIZE(tests));
+}

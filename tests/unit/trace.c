@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tracepoints: a request's life can be followed, with the fields that api.md promises. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#define INSTANCE	"/sys/kernel/tracing/instances/vhost-blk-unit"
+#define DELAY_MS	50
+#define UNKNOWN		77	/* no type of request */
+
+struct event {
+	char name[32], type[32];
+	unsigned int major, minor, queue, head, status;
+	unsigned long long ino, sector, bytes, latency;
+};
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	assert_ok(fd);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void watch(const char *name, const char *onoff)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), INSTANCE "/events/vhost_blk/%s/enable", name);
+	write_file(path, onoff);
+}
+
+static void watch_all(void)
+{
+	watch("vhost_blk_start", "1");
+	watch("vhost_blk_submit", "1");
+	watch("vhost_blk_complete", "1");
+	watch("vhost_blk_signal", "1");
+}
+
+/* The events seen so far; none of them is kept. */
+static unsigned int events(struct event *event, unsigned int max)
+{
+	FILE *f = fopen(INSTANCE "/trace", "re");
+	unsigned int nr = 0;
+	char line[400], *at;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, ": vhost_blk_");
+		if (!at)
+			continue;
+		assert_true(nr < max);
+		if (sscanf(at, ": vhost_blk_%31[a-z]: dev=%u:%u ino=%llu queue=%u head=%u type=%31s "
+			   "sector=%llu bytes=%llu status=%u latency=%llu", event[nr].name,
+			   &event[nr].major, &event[nr].minor, &event[nr].ino, &event[nr].queue,
+			   &event[nr].head, event[nr].type, &event[nr].sector, &event[nr].bytes,
+			   &event[nr].status, &event[nr].latency) != 11)
+			fail_msg("what is this: %s", at);
+		nr++;
+	}
+	fclose(f);
+	write_file(INSTANCE "/trace", "");
+	return nr;
+}
+
+/* One request's events in their order, which is given as "start submit complete signal". */
+static unsigned int expect_events(struct event *event, const char *names)
+{
+	char found[200] = "";
+	unsigned int i, nr;
+
+	/* The signal comes before its event is over. */
+	usleep(QUIET_MS * 1000);
+	nr = events(event, 8);
+	for (i = 0; i < nr; i++) {
+		strcat(found, i ? " " : "");
+		strcat(found, event[i].name);
+	}
+	assert_string_equal(found, names);
+	return nr;
+}
+
+static void a_read_from_start_to_signal(void **state)
+{
+	struct unit *u = *state;
+	struct event event[8];
+	unsigned int i, nr;
+	struct stat st;
+
+	unit_slow(u, DELAY_MS);
+	assert_ok(fstat(u->disk, &st));
+	unit_start(u, 2, 16);
+	unit_request(&u->req, &u->vq[1]);
+	watch_all();
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 24, unit_alloc(u, 4 * KIB), 4 * KIB),
+			 VIRTIO_BLK_S_OK);
+	nr = expect_events(event, "start submit complete signal");
+	for (i = 0; i < nr; i++) {
+		assert_int_equal(event[i].major, major(st.st_rdev));
+		assert_int_equal(event[i].minor, minor(st.st_rdev));
+		assert_int_equal(event[i].ino, 0);
+		assert_int_equal(event[i].queue, 1);
+		assert_int_equal(event[i].head, event[0].head);
+		assert_string_equal(event[i].type, "read");
+		assert_int_equal(event[i].sector, 24);
+		assert_int_equal(event[i].bytes, 4 * KIB);
+		assert_int_equal(event[i].status, VIRTIO_BLK_S_OK);
+	}
+	assert_true(event[0].latency < event[1].latency);
+	assert_true(event[1].latency < DELAY_MS * 1000000);
+	assert_in_range(event[2].latency, DELAY_MS * 1000000, TIMEOUT_MS * 1000000ULL);
+	assert_true(event[3].latency >= event[2].latency);
+}
+
+static void a_file_is_named_by_its_inode(void **state)
+{
+	struct unit *u = *state;
+	struct event event[8];
+	struct stat st;
+
+	unit_memfd(u, MIB);
+	assert_ok(fstat(u->disk, &st));
+	unit_start(u, 1, 16);
+	watch_all();
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	expect_events(event, "start submit complete signal");
+	assert_string_equal(event[2].type, "flush");
+	assert_int_equal(event[2].bytes, 0);
+	assert_int_equal(event[2].ino, st.st_ino);
+	assert_int_equal(event[2].major, major(st.st_dev));
+	assert_int_equal(event[2].minor, minor(st.st_dev));
+}
+
+/* What is refused is never submitted; its status tells why. */
+static void refused_requests(void **state)
+{
+	struct unit *u = *state;
+	struct event event[8];
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	watch_all();
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, MIB / 512, unit_alloc(u, 512), 512),
+			 VIRTIO_BLK_S_IOERR);
+	expect_events(event, "start complete signal");
+	assert_string_equal(event[1].type, "write");
+	assert_int_equal(event[1].status, VIRTIO_BLK_S_IOERR);
+	/* A driver that finds the answer before it sleeps would ask for no signal. */
+	*vq_used_event_word(&u->vq[0]) = u->vq[0].used_idx;
+	assert_int_equal(unit_io(u, UNKNOWN, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
+	expect_events(event, "start complete signal");
+	assert_int_equal(event[1].status, VIRTIO_BLK_S_UNSUPP);
+}
+
+static void no_signal_event_without_a_signal(void **state)
+{
+	struct unit *u = *state;
+	struct event event[8];
+	struct vq *vq = &u->vq[0];
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	/* The first signal after an attach always comes. */
+	expect_alive(u);
+	watch_all();
+	*vq_used_event_word(vq) = vq->used_idx - 1;
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+	expect_events(event, "start submit complete");
+}
+
+/* Without the complete event no clock is read, and nothing is made up. */
+static void no_latency_without_the_complete_event(void **state)
+{
+	struct unit *u = *state;
+	struct event event[8];
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	watch("vhost_blk_start", "1");
+	watch("vhost_blk_signal", "1");
+	expect_alive(u);
+	expect_events(event, "start signal");
+	assert_int_equal(event[0].latency, 0);
+	assert_int_equal(event[1].latency, 0);
+}
+
+static int trace_setup(void **state)
+{
+	rmdir(INSTANCE);
+	return mkdir(INSTANCE, 0700) ? -1 : unit_setup(state);
+}
+
+static int trace_teardown(void **state)
+{
+	int ret = unit_teardown(state);
+
+	return rmdir(INSTANCE) ? -1 : ret;
+}
+
+#define TRACE(fn)	{ #fn, fn, trace_setup, trace_teardown, NULL }
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		TRACE(a_read_from_start_to_signal),
+		TRACE(a_file_is_named_by_its_inode),
+		TRACE(refused_requests),
+		TRACE(no_signal_event_without_a_signal),
+		TRACE(no_latency_without_the_complete_event),
+	};
+
+	return unit_run(argc, argv, "trace", tests, ARRAY_SIZE(tests));
+}
