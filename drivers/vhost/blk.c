@@ -33,7 +33,10 @@
 			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		\
 			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		\
 			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
-			    BIT_ULL(VIRTIO_BLK_F_MQ))
+			    BIT_ULL(VIRTIO_BLK_F_MQ) |		\
+			    BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
+
+#define VHOST_BLK_BACKEND_FEATURES BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 static int vhost_blk_open(struct inode *inode, struct file *file)
 {
@@ -54,7 +57,8 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	 * Neither its log nor its heads array is used, hence the limit of 1.
 	 */
 	vhost_dev_init(&blk->dev, blk->vqs, VHOST_BLK_MAX_QUEUES, 1, 0, 0,
-		       false, NULL);
+		       false, vhost_blk_iotlb_msg);
+	init_rwsem(&blk->iotlb_lock);
 	file->private_data = blk;
 	return nonseekable_open(inode, file);
 }
@@ -147,6 +151,8 @@ static void vhost_blk_detach(struct vhost_blk *blk)
 	synchronize_rcu();
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_queue_free(&blk->queues[i]);
+	/* An answer that still comes is not for the queues that start next. */
+	vhost_clear_msg(&blk->dev);
 	vhost_blk_backend_close(&blk->backend);
 }
 
@@ -221,6 +227,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
 	u64 features, fixed;
 	unsigned int i;
+	long err;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
@@ -236,10 +243,36 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 	if ((features & BIT_ULL(VHOST_F_LOG_ALL)) &&
 	    !vhost_log_access_ok(&blk->dev))
 		return -EFAULT;
+	/* Mappings in use stay. */
+	if (!blk->backend.file) {
+		err = vhost_blk_iotlb_set(blk, features &
+					  BIT_ULL(VIRTIO_F_ACCESS_PLATFORM));
+		if (err)
+			return err;
+	}
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		mutex_lock(&blk->vqs[i]->mutex);
 		blk->vqs[i]->acked_features = features;
+		mutex_unlock(&blk->vqs[i]->mutex);
+	}
+	return 0;
+}
+
+static long vhost_blk_set_backend_features(struct vhost_blk *blk,
+					   void __user *argp)
+{
+	unsigned int i;
+	u64 features;
+
+	if (copy_from_user(&features, argp, sizeof(features)))
+		return -EFAULT;
+	if (features & ~VHOST_BLK_BACKEND_FEATURES)
+		return -EOPNOTSUPP;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		mutex_lock(&blk->vqs[i]->mutex);
+		blk->vqs[i]->acked_backend_features = features;
 		mutex_unlock(&blk->vqs[i]->mutex);
 	}
 	return 0;
@@ -310,7 +343,6 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 			       void __user *argp)
 {
 	u64 __user *featurep = argp;
-	u64 features;
 	long ret;
 
 	switch (ioctl) {
@@ -324,11 +356,9 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 	case VHOST_SET_FEATURES:
 		return vhost_blk_set_features(blk, argp);
 	case VHOST_GET_BACKEND_FEATURES:
-		return put_user((u64)0, featurep);
+		return put_user((u64)VHOST_BLK_BACKEND_FEATURES, featurep);
 	case VHOST_SET_BACKEND_FEATURES:
-		if (get_user(features, featurep))
-			return -EFAULT;
-		return features ? -EOPNOTSUPP : 0;
+		return vhost_blk_set_backend_features(blk, argp);
 	case VHOST_SET_OWNER:
 		return vhost_blk_set_owner(blk);
 	case VHOST_RESET_OWNER:
@@ -369,10 +399,35 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+
+	return vhost_chr_read_iter(&blk->dev, to,
+				   iocb->ki_filp->f_flags & O_NONBLOCK);
+}
+
+static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+
+	return vhost_chr_write_iter(&blk->dev, from);
+}
+
+static __poll_t vhost_blk_poll(struct file *file, poll_table *wait)
+{
+	struct vhost_blk *blk = file->private_data;
+
+	return vhost_chr_poll(file, &blk->dev, wait);
+}
+
 static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
 	.release	= vhost_blk_release,
+	.read_iter	= vhost_blk_read_iter,
+	.write_iter	= vhost_blk_write_iter,
+	.poll		= vhost_blk_poll,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 	.llseek		= noop_llseek,

@@ -8,6 +8,7 @@
 #include <linux/kthread.h>
 #include <linux/llist.h>
 #include <linux/rcuwait.h>
+#include <linux/rwsem.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/virtio_blk.h>
@@ -123,6 +124,11 @@ struct vhost_blk_req {
  * @done:	requests whose attempt ended, pushed from any context
  * @inflight:	requests fetched and not yet used, under vq->mutex
  * @broken:	the ring is corrupt and not served, under vq->mutex
+ * @accessed:	the ring is known to be accessible, under vq->mutex
+ * @fetch_waits: fetching waits for a mapping, under vq->mutex
+ * @answers:	to misses since the last request was fetched, under vq->mutex
+ * @publish_waits: publishing waits for a mapping, changed under vq->mutex
+ * @unpublished: finished requests that wait for it
  * @drained:	woken when a stopping queue has no request in flight
  * @kicks:	times the kick eventfd was written, under that one's lock
  * @submit_wakeups: times @submitter was woken, written by it alone
@@ -144,6 +150,11 @@ struct vhost_blk_queue {
 	struct llist_head done;
 	unsigned int inflight;
 	bool broken;
+	bool accessed;
+	bool fetch_waits;
+	bool publish_waits;
+	unsigned int answers;
+	struct llist_head unpublished;
 	wait_queue_head_t drained;
 	u64 kicks;
 	u64 submit_wakeups;
@@ -156,6 +167,8 @@ struct vhost_blk_queue {
 /**
  * struct vhost_blk - an opened /dev/vhost-blk
  * @dev:	the vhost core's part; @dev.mutex serialises all ioctls
+ * @iotlb_lock:	held for reading while a ring is accessed through @dev.iotlb,
+ *		for writing while that is changed; nests inside vq->mutex
  * @backend:	what is attached
  * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
  * @vqs:	the array that the vhost core wants
@@ -163,6 +176,7 @@ struct vhost_blk_queue {
  */
 struct vhost_blk {
 	struct vhost_dev dev;
+	struct rw_semaphore iotlb_lock;
 	struct vhost_blk_backend backend;
 	u8 serial[VIRTIO_BLK_ID_BYTES];
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
@@ -197,6 +211,14 @@ static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
 	mmput(blk->dev.mm);
 }
 
+/* blk_iotlb.c */
+bool vhost_blk_iotlb_enter(struct vhost_blk_queue *q);
+void vhost_blk_iotlb_leave(struct vhost_blk_queue *q);
+void vhost_blk_iotlb_forget(struct vhost_blk_queue *q);
+int vhost_blk_iotlb_set(struct vhost_blk *blk, bool enable);
+int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid,
+			struct vhost_iotlb_msg *msg);
+
 /* blk_log.c */
 int vhost_blk_log(struct vhost_virtqueue *vq, const struct iovec *iov,
 		  unsigned int nr_iov, size_t len);
@@ -209,6 +231,7 @@ void vhost_blk_queue_quiesce(struct vhost_blk_queue *q);
 void vhost_blk_queue_stop(struct vhost_blk_queue *q);
 void vhost_blk_queue_free(struct vhost_blk_queue *q);
 void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
+void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied);
 void vhost_blk_queue_stats(struct vhost_blk_queue *q,
 			   struct vhost_blk_stats *stats);
 void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);

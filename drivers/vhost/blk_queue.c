@@ -50,6 +50,19 @@ void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req)
 	rcu_read_unlock();
 }
 
+/*
+ * Ends the wait for mappings, in vain or not: what still lacks one will ask for
+ * it anew.
+ */
+static void vhost_blk_queue_stop_waiting(struct vhost_blk_queue *q)
+{
+	lockdep_assert_held(&q->vq.mutex);
+	vhost_blk_iotlb_forget(q);
+	q->fetch_waits = false;
+	WRITE_ONCE(q->publish_waits, false);
+	rcuwait_wake_up(&q->complete_wait);
+}
+
 /* A corrupt ring is left alone until the backend is attached anew. */
 static void vhost_blk_queue_break(struct vhost_blk_queue *q)
 {
@@ -99,6 +112,59 @@ static void vhost_blk_count_req(struct vhost_blk_queue *q,
 		stats->errors++;
 }
 
+/**
+ * vhost_blk_queue_resume - go on after the owner answered a miss
+ * @q:		the queue that missed a mapping
+ * @denied:	there is none: the ring is as good as corrupt
+ *
+ * Context: process context, vhost_dev.mutex held.
+ */
+void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied)
+{
+	struct vhost_virtqueue *vq = &q->vq;
+
+	mutex_lock(&vq->mutex);
+	/* A chain that does not fit into the IOTLB would be asked for forever. */
+	if ((denied || q->answers++ > 2 * vq->iotlb->limit) && !q->broken) {
+		vq_err(vq, "the guest uses addresses that are not mapped\n");
+		vhost_blk_queue_break(q);
+	}
+	vhost_blk_queue_stop_waiting(q);
+	mutex_unlock(&vq->mutex);
+
+	set_bit(VHOST_BLK_KICKED, &q->flags);
+	rcuwait_wake_up(&q->submit_wait);
+}
+
+/*
+ * Makes the ring accessible, which behind a virtual IOMMU it may not be.  Who
+ * has to wait asked for a mapping once and does not ask again until the answer,
+ * see vhost_blk_queue_resume().
+ */
+static bool vhost_blk_enter(struct vhost_blk_queue *q, bool *waits)
+{
+	if (likely(!q->vq.iotlb))
+		return true;
+	if (*waits || !vhost_blk_iotlb_enter(q)) {
+		*waits = true;
+		return false;
+	}
+	/* What vhost_blk_queue_start() could not do without a mapping. */
+	if (!q->accessed && vhost_vq_init_access(&q->vq)) {
+		vhost_blk_iotlb_leave(q);
+		vhost_blk_queue_break(q);
+		return false;
+	}
+	q->accessed = true;
+	return true;
+}
+
+static void vhost_blk_leave(struct vhost_blk_queue *q)
+{
+	if (unlikely(q->vq.iotlb))
+		vhost_blk_iotlb_leave(q);
+}
+
 /* Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do. */
 static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 				    struct vhost_blk_req **batch)
@@ -109,13 +175,18 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 	int head;
 
 	mutex_lock(&vq->mutex);
-	if (!vhost_vq_get_backend(vq) || q->broken)
+	if (!vhost_vq_get_backend(vq) || q->broken ||
+	    !vhost_blk_enter(q, &q->fetch_waits))
 		goto out_unlock;
 
 	vhost_disable_notify(&q->blk->dev, vq);
 	while (n < VHOST_BLK_BATCH) {
 		head = vhost_get_vq_desc(vq, q->iov, VHOST_BLK_MAX_IOV,
 					 &out, &in, NULL, NULL);
+		if (head == -EAGAIN) {
+			q->fetch_waits = true;
+			break;
+		}
 		if (head < 0) {
 			vhost_blk_queue_break(q);
 			break;
@@ -136,6 +207,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 		}
 		req->inflight = true;
 		q->inflight++;
+		q->answers = 0;
 		req->start = trace_vhost_blk_complete_enabled() ?
 			     ktime_get_ns() : 0;
 		vhost_blk_req_parse(req, out, in);
@@ -144,6 +216,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 	}
 	if (n)
 		vhost_blk_count_batch(q);
+	vhost_blk_leave(q);
 out_unlock:
 	mutex_unlock(&vq->mutex);
 	return n;
@@ -239,6 +312,7 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 {
 	struct vring_used_elem used[VHOST_BLK_BATCH];
 	struct vhost_virtqueue *vq = &q->vq;
+	bool entered = false;
 	unsigned int i;
 	int err = 0;
 
@@ -249,24 +323,60 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 
 	mutex_lock(&vq->mutex);
 	/* Without the owner's memory there is nobody to tell. */
-	if (current->mm && vhost_has_feature(vq, VHOST_F_LOG_ALL))
-		err = vhost_blk_log_batch(q, reqs, n);
+	if (current->mm) {
+		entered = vhost_blk_enter(q, &q->publish_waits);
+		/* Who detaches, or has broken the ring, is not waited for. */
+		if (!entered && vhost_vq_get_backend(vq) && !q->broken) {
+			for (i = 0; i < n; i++)
+				llist_add(&reqs[i]->done_node, &q->unpublished);
+			goto out_unlock;
+		}
+		if (vhost_has_feature(vq, VHOST_F_LOG_ALL))
+			err = vhost_blk_log_batch(q, reqs, n);
+	}
 	/* Before the guest can see the used entry and offer the head again. */
 	for (i = 0; i < n; i++) {
 		vhost_blk_count_req(q, reqs[i]);
 		trace_vhost_blk_complete(reqs[i]);
 		vhost_blk_req_release(reqs[i]);
 	}
-	if (current->mm) {
+	if (entered) {
 		if (err || vhost_add_used_n(vq, used, NULL, n))
 			vhost_blk_queue_break(q);
 		else
 			vhost_blk_signal(q, reqs[n - 1]);
+		vhost_blk_leave(q);
 	}
 	q->inflight -= n;
 	if (!q->inflight && !vhost_vq_get_backend(vq))
 		wake_up(&q->drained);
+out_unlock:
 	mutex_unlock(&vq->mutex);
+}
+
+/* Whether requests waited for a mapping of the used ring that is there now. */
+static bool vhost_blk_can_publish(struct vhost_blk_queue *q)
+{
+	return unlikely(!llist_empty(&q->unpublished)) &&
+	       !READ_ONCE(q->publish_waits);
+}
+
+static void vhost_blk_publish_waiting(struct vhost_blk_queue *q)
+{
+	struct vhost_blk_req *reqs[VHOST_BLK_BATCH];
+	struct vhost_blk_req *req, *next;
+	unsigned int n = 0;
+
+	llist_for_each_entry_safe(req, next, llist_del_all(&q->unpublished),
+				  done_node) {
+		reqs[n++] = req;
+		if (n == VHOST_BLK_BATCH) {
+			vhost_blk_publish(q, reqs, n);
+			n = 0;
+		}
+	}
+	if (n)
+		vhost_blk_publish(q, reqs, n);
 }
 
 /* Finishes what is on the done list; both workers may be here at once. */
@@ -277,6 +387,8 @@ static void vhost_blk_reap(struct vhost_blk_queue *q)
 	struct llist_node *done;
 	unsigned int n = 0;
 
+	if (vhost_blk_can_publish(q))
+		vhost_blk_publish_waiting(q);
 	done = llist_reverse_order(llist_del_all(&q->done));
 	llist_for_each_entry_safe(req, next, done, done_node) {
 		if (!vhost_blk_req_settle(req))
@@ -344,6 +456,7 @@ static int vhost_blk_completer(void *data)
 	while (!kthread_should_stop()) {
 		rcuwait_wait_event(&q->complete_wait,
 				   !llist_empty(&q->done) ||
+				   vhost_blk_can_publish(q) ||
 				   kthread_should_stop(), TASK_IDLE);
 		WRITE_ONCE(q->complete_wakeups, q->complete_wakeups + 1);
 		if (vhost_blk_use_mm(q->blk)) {
@@ -440,6 +553,7 @@ void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
 	rcuwait_init(&q->submit_wait);
 	rcuwait_init(&q->complete_wait);
 	init_llist_head(&q->done);
+	init_llist_head(&q->unpublished);
 	init_waitqueue_head(&q->drained);
 }
 
@@ -471,8 +585,13 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 
 	mutex_lock(&vq->mutex);
 	q->broken = false;
+	q->fetch_waits = false;
+	q->publish_waits = false;
+	q->answers = 0;
+	q->accessed = !vq->iotlb;
 	vhost_vq_set_backend(vq, q);
-	err = vhost_vq_init_access(vq);
+	/* Behind a virtual IOMMU the used ring may not be mapped yet. */
+	err = q->accessed ? vhost_vq_init_access(vq) : 0;
 	if (err)
 		vhost_vq_set_backend(vq, NULL);
 	mutex_unlock(&vq->mutex);
@@ -503,6 +622,7 @@ void vhost_blk_queue_quiesce(struct vhost_blk_queue *q)
 {
 	mutex_lock(&q->vq.mutex);
 	vhost_vq_set_backend(&q->vq, NULL);
+	vhost_blk_queue_stop_waiting(q);
 	mutex_unlock(&q->vq.mutex);
 }
 

@@ -162,14 +162,22 @@ void vhost_blk_close(struct vhost_blk *dev)
 	dev->fd = -1;
 }
 
+/* Where the device finds a part of a ring. */
+static uint64_t vq_device_address(const struct vq *vq, const void *part)
+{
+	if (vq->dev->features & (1ULL << VIRTIO_F_ACCESS_PLATFORM))
+		return guest_address(vq->dev->mem, part);
+	return (uintptr_t)part;
+}
+
 static int vq_tell(struct vq *vq, uint16_t base)
 {
 	struct vhost_vring_state state = { .index = vq->index, .num = vq->num };
 	struct vhost_vring_addr addr = {
 		.index = vq->index,
-		.desc_user_addr = (uintptr_t)vq->desc,
-		.avail_user_addr = (uintptr_t)vq->avail,
-		.used_user_addr = (uintptr_t)vq->used,
+		.desc_user_addr = vq_device_address(vq, vq->desc),
+		.avail_user_addr = vq_device_address(vq, vq->avail),
+		.used_user_addr = vq_device_address(vq, vq->used),
 	};
 	struct vhost_vring_file file = { .index = vq->index };
 	int fd = vq->dev->fd;

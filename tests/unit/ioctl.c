@@ -59,13 +59,13 @@ static void offers_the_documented_features(void **state)
 		BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_BLK_F_SEG_MAX) |
 		BIT64(VIRTIO_BLK_F_GEOMETRY) | BIT64(VIRTIO_BLK_F_RO) |
 		BIT64(VIRTIO_BLK_F_BLK_SIZE) | BIT64(VIRTIO_BLK_F_FLUSH) |
-		BIT64(VIRTIO_BLK_F_TOPOLOGY) | BIT64(VIRTIO_BLK_F_MQ);
+		BIT64(VIRTIO_BLK_F_TOPOLOGY) | BIT64(VIRTIO_BLK_F_MQ) |
+		BIT64(VIRTIO_F_ACCESS_PLATFORM);
 	struct unit *u = *state;
 	uint64_t features = 0;
 
 	open_only(u);
 	assert_ok(ioctl(u->dev.fd, VHOST_GET_FEATURES, &features));
-	assert_false(features & BIT64(VIRTIO_F_ACCESS_PLATFORM));
 	assert_int_equal(features, want);
 }
 
@@ -93,16 +93,16 @@ static void refuses_unknown_features(void **state)
 	expect_alive(u);
 }
 
-static void has_no_backend_features(void **state)
+static void offers_one_backend_feature(void **state)
 {
 	struct unit *u = *state;
 	uint64_t features = ~0ULL;
 
 	unit_open(u, FEATURES);
 	assert_ok(ioctl(u->dev.fd, VHOST_GET_BACKEND_FEATURES, &features));
-	assert_int_equal(features, 0);
+	assert_int_equal(features, BIT64(VHOST_BACKEND_F_IOTLB_MSG_V2));
 	assert_ok(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &features));
-	features = 1;
+	features |= BIT64(VHOST_BACKEND_F_IOTLB_BATCH);
 	assert_errno(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &features), EOPNOTSUPP);
 }
 
@@ -613,7 +613,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(offers_the_documented_features),
 		TEST(refuses_unknown_features),
-		TEST(has_no_backend_features),
+		TEST(offers_one_backend_feature),
 		TEST(wants_an_owner_first),
 		TEST(has_one_owner),
 		TEST(refuses_bad_descriptors),

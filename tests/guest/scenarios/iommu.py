@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual IOMMU in front of the disk: strict and lazy invalidation, reset under load, queues left unused."""
+
+from contextlib import ExitStack
+
+import backend
+from checks import check_console, check_left_nothing, check_workers, sum_in_guest, sum_in_host, verify
+from guest import VHOST, Disk, Guest
+from host import Failure, expect, load_module
+
+PROPERTIES = ",iommu_platform=on,disable-legacy=on"
+LOAD = ("fio --name=load --filename=/dev/vda --offset=32m --rw=randrw --bssplit=4k/60:64k/40 --ioengine=libaio"
+        " --iodepth=32 --direct=1 --time_based --runtime=600 >/dev/null 2>&1 & sleep 1")
+
+
+def iommu_guest(disk, vcpus, iommu, arguments):
+    return Guest([disk], vcpus=vcpus, machine="q35,kernel-irqchip=split", arguments=("-device", iommu),
+                 kernel_arguments=f"intel_iommu=on iommu.passthrough=0 {arguments}")
+
+
+def check_translated(guest, kind):
+    """The guest has put the disk behind its IOMMU, in that way, and told the device."""
+    found = guest.run("""
+        cd /sys/block/vda/device
+        cut -c 34 features
+        cat ../iommu_group/type""").split()
+    expect("ACCESS_PLATFORM, type of the IOMMU's domain", found, ["1", kind])
+
+
+def check_no_fault(guest):
+    check_console(guest)
+    for place, text in ("guest", guest.console()), ("QEMU", guest.evidence().partition("--- the guest")[0]):
+        if any(word in text for word in ("fault", "Fail", "vring error")):
+            raise Failure(f"the {place} complains{guest.evidence()}")
+
+
+def run(results, device):
+    with ExitStack() as stack:
+        path = stack.enter_context(backend.null_block(64))
+        if device == VHOST:
+            load_module()
+
+        disk = Disk(path, "strict", device, 1, options=f"{PROPERTIES},ats=on")
+        with results.check("iommu: boot, strict, with a device IOTLB of PCI"):
+            guest = stack.enter_context(iommu_guest(disk, 1, "intel-iommu,intremap=on,device-iotlb=on",
+                                                    "iommu.strict=1"))
+            check_translated(guest, "DMA")
+        with results.check("iommu: fio, strict"):
+            verify(guest, ["vda"], seed=1)
+            check_workers(guest)
+        for _ in range(results.rounds(1)):
+            with results.check("iommu: reboot under load"):
+                before = sum_in_guest(guest, "vda")
+                guest.run(LOAD)
+                guest.reboot()
+                expect("checksum of the disk after the reboot", sum_in_guest(guest, "vda"), before)
+            with results.check("iommu: QEMU stopped and continued under load"):
+                guest.run(LOAD)
+                for _ in range(5):
+                    guest.qmp.execute("stop")
+                    guest.qmp.execute("cont")
+                verify(guest, ["vda"], seed=2)
+        with results.check("iommu: power off"):
+            checksum = sum_in_guest(guest, "vda")
+            guest.power_off()
+            check_no_fault(guest)
+            expect("checksum of the disk", sum_in_host(path), checksum)
+
+        disk = Disk(path, "lazy", device, 3, options=PROPERTIES)
+        with results.check("iommu: boot, lazy, two of three queues used"):
+            guest = stack.enter_context(iommu_guest(disk, 2, "intel-iommu,intremap=on", "iommu.strict=0"))
+            check_translated(guest, "DMA-FQ")
+            expect("queues", guest.run("ls /sys/block/vda/mq").split(), ["0", "1"])
+        with results.check("iommu: fio, lazy"):
+            verify(guest, ["vda"], seed=3)
+            check_no_fault(guest)
+        with results.check("iommu: QEMU killed under load"):
+            guest.run(LOAD)
+            guest.kill()
+            check_left_nothing(guest)

@@ -1,0 +1,779 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Rings and data behind a virtual IOMMU, which a thread of the test plays. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <linux/vhost_types.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define DISK_SIZE	(4 * MIB)
+#define PAGE		4096UL
+#define PAGES		(GUEST_SIZE / PAGE)
+#define RING		256	/* entries: the descriptor table is one page */
+#define IOMMU_FEATURES	(FEATURES | BIT64(VIRTIO_F_ACCESS_PLATFORM))
+/* The memory table says another address than the IOMMU, so that they are not taken for each other. */
+#define TABLE_GPA	0x40000000ULL
+
+enum answer { ANSWER, HOLD, DENY };
+
+/* Translates the addresses that the tests use as guest-physical ones, page by page. */
+struct iommu {
+	struct unit *u;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	bool v1;			/* message format */
+	volatile bool stop;
+	unsigned int delay_ms;
+	char *host[PAGES];		/* NULL is where the address says */
+	uint8_t perm[PAGES];
+	enum answer answer[PAGES];
+	unsigned int misses[PAGES];
+	unsigned int all_misses;
+};
+
+static struct iommu iommu;
+
+static unsigned int page_of(uint64_t iova)
+{
+	assert_true(iova - GUEST_GPA < GUEST_SIZE);
+	return (iova - GUEST_GPA) / PAGE;
+}
+
+static int send_message(int fd, bool v1, const struct vhost_iotlb_msg *iotlb)
+{
+	struct vhost_msg_v2 v2 = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
+	struct vhost_msg old = { .type = VHOST_IOTLB_MSG, .iotlb = *iotlb };
+
+	if (v1)
+		return write(fd, &old, sizeof(old)) == sizeof(old) ? 0 : -errno;
+	return write(fd, &v2, sizeof(v2)) == sizeof(v2) ? 0 : -errno;
+}
+
+static int update_to(uint64_t iova, uint64_t size, void *host, uint8_t perm)
+{
+	const struct vhost_iotlb_msg msg = {
+		.iova = iova, .size = size, .uaddr = (uintptr_t)host, .perm = perm,
+		.type = VHOST_IOTLB_UPDATE,
+	};
+
+	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
+}
+
+static int update_page(unsigned int page)
+{
+	uint64_t iova = GUEST_GPA + page * PAGE;
+	char *host = iommu.host[page];
+
+	return update_to(iova, PAGE, host ? host : unit_host(iommu.u, iova), iommu.perm[page]);
+}
+
+static int invalidate(uint64_t iova, uint64_t size)
+{
+	const struct vhost_iotlb_msg msg = {
+		.iova = iova, .size = size, .type = VHOST_IOTLB_INVALIDATE,
+	};
+
+	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
+}
+
+static int deny(uint64_t iova)
+{
+	const struct vhost_iotlb_msg msg = {
+		.iova = iova, .size = 1, .type = VHOST_IOTLB_ACCESS_FAIL,
+	};
+
+	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
+}
+
+static bool read_miss(uint64_t *iova)
+{
+	union {
+		struct vhost_msg v1;
+		struct vhost_msg_v2 v2;
+	} msg;
+	const struct vhost_iotlb_msg *miss = iommu.v1 ? &msg.v1.iotlb : &msg.v2.iotlb;
+
+	if (read(iommu.u->dev.fd, &msg, sizeof(msg)) != sizeof(msg))
+		return false;
+	if (msg.v2.type != (iommu.v1 ? VHOST_IOTLB_MSG : VHOST_IOTLB_MSG_V2) ||
+	    miss->type != VHOST_IOTLB_MISS || miss->iova - GUEST_GPA >= GUEST_SIZE) {
+		fprintf(stderr, "not a miss: message %u, type %u, address %#llx\n", msg.v2.type,
+			miss->type, (unsigned long long)miss->iova);
+		abort();
+	}
+	*iova = miss->iova;
+	return true;
+}
+
+static void *serve(void *arg)
+{
+	struct pollfd pfd = { .fd = iommu.u->dev.fd, .events = POLLIN };
+	unsigned int page;
+	uint64_t iova;
+
+	(void)arg;
+	while (!iommu.stop) {
+		if (poll(&pfd, 1, 10) <= 0 || !read_miss(&iova))
+			continue;
+		usleep(iommu.delay_ms * 1000);
+		page = page_of(iova);
+		pthread_mutex_lock(&iommu.lock);
+		iommu.misses[page]++;
+		iommu.all_misses++;
+		if (iommu.answer[page] == ANSWER)
+			update_page(page);
+		else if (iommu.answer[page] == DENY)
+			deny(iova);
+		pthread_mutex_unlock(&iommu.lock);
+	}
+	return NULL;
+}
+
+/* A device behind the IOMMU with rings of RING entries, nothing mapped, and a disk of pattern 1. */
+static void start_rings(struct unit *u, unsigned int nr)
+{
+	uint64_t backend_features = iommu.v1 ? 0 : BIT64(VHOST_BACKEND_F_IOTLB_MSG_V2);
+	struct guest_region *region = &u->mem.region[0];
+
+	iommu.u = u;
+	unit_open(u, IOMMU_FEATURES);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &backend_features));
+	region->gpa = TABLE_GPA;
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	region->gpa = GUEST_GPA;
+	assert_ok(fcntl(u->dev.fd, F_SETFL, O_RDWR | O_NONBLOCK));
+	assert_false(pthread_create(&iommu.thread, NULL, serve, NULL));
+	unit_vqs(u, nr, RING);
+	unit_attach(u);
+}
+
+static void start(struct unit *u, unsigned int nr)
+{
+	unit_memfd(u, DISK_SIZE);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start_rings(u, nr);
+}
+
+static int setup(void **state)
+{
+	memset(&iommu, 0, sizeof(iommu));
+	memset(iommu.perm, VHOST_ACCESS_RW, sizeof(iommu.perm));
+	pthread_mutex_init(&iommu.lock, NULL);
+	return unit_setup(state);
+}
+
+static int teardown(void **state)
+{
+	if (iommu.thread) {
+		iommu.stop = true;
+		pthread_join(iommu.thread, NULL);
+	}
+	return unit_teardown(state);
+}
+
+static void set_answer(const void *p, size_t len, enum answer answer)
+{
+	uint64_t iova = guest_address(&iommu.u->mem, p);
+	unsigned int page;
+
+	pthread_mutex_lock(&iommu.lock);
+	for (page = page_of(iova); page <= page_of(iova + len - 1); page++)
+		iommu.answer[page] = answer;
+	pthread_mutex_unlock(&iommu.lock);
+}
+
+/* Takes the mapping away and has the next misses there answered that way. */
+static void unmap(const void *p, size_t len, enum answer answer)
+{
+	set_answer(p, len, answer);
+	assert_ok(invalidate(guest_address(&iommu.u->mem, p), len));
+}
+
+/* Answers what was held. */
+static void release(const void *p, size_t len)
+{
+	uint64_t iova = guest_address(&iommu.u->mem, p);
+	unsigned int page;
+
+	pthread_mutex_lock(&iommu.lock);
+	for (page = page_of(iova); page <= page_of(iova + len - 1); page++) {
+		iommu.answer[page] = ANSWER;
+		assert_ok(update_page(page));
+	}
+	pthread_mutex_unlock(&iommu.lock);
+}
+
+static unsigned int misses_at(const void *p)
+{
+	unsigned int page = page_of(guest_address(&iommu.u->mem, p)), nr;
+
+	pthread_mutex_lock(&iommu.lock);
+	nr = iommu.misses[page];
+	pthread_mutex_unlock(&iommu.lock);
+	return nr;
+}
+
+static void wait_for_miss(const void *p, unsigned int nr)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	while (misses_at(p) < nr) {
+		if (now_ms() > end)
+			fail_msg("%u misses, expected %u", misses_at(p), nr);
+		usleep(1000);
+	}
+}
+
+/* A request each part of which has a page of its own. */
+struct spread {
+	struct blk_request req;
+	char *data;
+	struct vq_segment segment[3];
+};
+
+static void spread_init(struct unit *u, struct spread *s, struct vq *vq, unsigned int pages)
+{
+	memset(s, 0, sizeof(*s));
+	s->req.vq = vq;
+	s->req.header = unit_alloc(u, PAGE);
+	s->data = unit_alloc(u, pages * PAGE);
+	s->req.status = unit_alloc(u, PAGE);
+	s->req.table = unit_alloc(u, PAGE);
+	s->req.table_size = 3;
+	s->segment[0] = unit_segment(u, s->req.header, sizeof(*s->req.header));
+	s->segment[1] = unit_segment(u, s->data, pages * PAGE);
+	s->segment[2] = unit_segment(u, s->req.status, 1);
+}
+
+static void spread_submit(struct spread *s, uint32_t type, uint64_t sector)
+{
+	unsigned int nr_out = type == VIRTIO_BLK_T_OUT ? 2 : 1;
+
+	blk_request_prepare(&s->req, type, sector);
+	assert_ok(blk_add_chain(&s->req, s->segment, nr_out, 3 - nr_out));
+	vq_submit(s->req.vq);
+}
+
+static void expect_read(struct spread *s, uint64_t sector)
+{
+	expect_end(&s->req, VIRTIO_BLK_S_OK, s->segment[1].len + 1);
+	expect_pattern(s->data, s->segment[1].len, sector * SECTOR_SIZE, 1);
+}
+
+static void expect_waiting(struct vq *vq)
+{
+	uint16_t used = vq_used_idx(vq);
+
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(vq_used_idx(vq), used);
+	assert_int_equal(event_count(vq->err), 0);
+}
+
+static void works(struct unit *u)
+{
+	char *buf = unit_alloc(u, 16 * PAGE);
+	unsigned int i;
+
+	for (i = 0; i < 16; i++) {
+		pattern_fill(buf, 16 * PAGE, MIB + i * 16 * PAGE, i);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, (MIB + i * 16 * PAGE) / SECTOR_SIZE,
+					 buf, 16 * PAGE), VIRTIO_BLK_S_OK);
+		expect_disk(u->disk, MIB + i * 16 * PAGE, 16 * PAGE, i);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i, buf, 16 * PAGE), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 16 * PAGE, i * SECTOR_SIZE, 1);
+		assert_ok(invalidate(guest_address(&u->mem, buf), 16 * PAGE));
+	}
+	assert_int_equal(event_count(u->vq[0].err), 0);
+}
+
+static void serves_what_it_asks_for(void **state)
+{
+	struct unit *u = *state;
+
+	start(u, 1);
+	works(u);
+	/* The ring's three pages, the request's one, and the data as often as it was invalidated. */
+	assert_in_range(iommu.all_misses, 4 + 16 * 16, 8 + 16 * 16);
+}
+
+static void serves_with_old_messages(void **state)
+{
+	iommu.v1 = true;
+	start(*state, 1);
+	works(*state);
+}
+
+static void slow_answers(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+
+	iommu.delay_ms = 20;
+	start(u, 1);
+	spread_init(u, &s, &u->vq[0], 8);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
+	expect_read(&s, 0);
+}
+
+/* Pages that a request needs, one after the other. */
+static unsigned int places(struct spread *s, const void **place)
+{
+	const struct vq *vq = s->req.vq;
+	const void *all[] = {
+		vq->desc, vq->avail, vq->used, s->req.table, s->req.header, s->data,
+		s->data + PAGE, s->req.status,
+	};
+
+	memcpy(place, all, sizeof(all));
+	return ARRAY_SIZE(all);
+}
+
+static void each_miss_is_waited_for(void **state)
+{
+	const void *place[8];
+	struct unit *u = *state;
+	struct blk_request other;
+	unsigned int i, j, nr, before;
+	struct spread s;
+
+	start(u, 2);
+	unit_request(&other, &u->vq[1]);
+	expect_alive(u);
+	spread_init(u, &s, &u->vq[0], 2);
+	nr = places(&s, place);
+	for (i = 0; i < nr; i++) {
+		before = misses_at(place[i]);
+		unmap(place[i], 1, HOLD);
+		spread_submit(&s, VIRTIO_BLK_T_IN, i);
+		wait_for_miss(place[i], before + 1);
+		/* Neither the guest's kicks nor what another queue asks for make it ask again. */
+		for (j = 0; j < 20; j++) {
+			vq_kick(&u->vq[0]);
+			assert_ok(invalidate(guest_address(&u->mem, u->sector), 1));
+			assert_int_equal(unit_io_on(u, &other, VIRTIO_BLK_T_IN, 0, u->sector,
+						    SECTOR_SIZE), VIRTIO_BLK_S_OK);
+		}
+		expect_waiting(&u->vq[0]);
+		assert_int_equal(misses_at(place[i]), before + 1);
+		release(place[i], 1);
+		expect_read(&s, i);
+	}
+}
+
+static void denied_addresses_stop_the_ring(void **state)
+{
+	const void *place[8];
+	struct unit *u = *state;
+	struct blk_request other;
+	unsigned int i, nr;
+	struct spread s;
+
+	start(u, 2);
+	unit_request(&other, &u->vq[1]);
+	expect_alive(u);
+	spread_init(u, &s, &u->vq[0], 2);
+	nr = places(&s, place);
+	for (i = 0; i < nr; i++) {
+		unmap(place[i], 1, DENY);
+		spread_submit(&s, VIRTIO_BLK_T_IN, i);
+		expect_ring_stopped(&u->vq[0]);
+		assert_int_equal(event_count(u->vq[1].err), 0);
+		assert_int_equal(unit_io_on(u, &other, VIRTIO_BLK_T_IN, 0, u->sector, SECTOR_SIZE),
+				 VIRTIO_BLK_S_OK);
+
+		unit_detach(u);
+		set_answer(place[i], 1, ANSWER);
+		assert_ok(vq_restart(&u->vq[0], 0));
+		unit_attach(u);
+		expect_alive(u);
+	}
+}
+
+static void permissions_hold(void **state)
+{
+	static const struct {
+		uint32_t type;
+		unsigned int segment;
+		uint8_t perm;
+	} wrong[] = {
+		{ VIRTIO_BLK_T_IN, 1, VHOST_ACCESS_RO },
+		{ VIRTIO_BLK_T_OUT, 1, VHOST_ACCESS_WO },
+		{ VIRTIO_BLK_T_IN, 0, VHOST_ACCESS_WO },
+		{ VIRTIO_BLK_T_IN, 2, VHOST_ACCESS_RO },
+	};
+	struct unit *u = *state;
+	unsigned int i, page;
+	struct spread s;
+
+	start(u, 1);
+	spread_init(u, &s, &u->vq[0], 1);
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		memset(s.data, 0x5a, PAGE);
+		page = page_of(s.segment[wrong[i].segment].addr);
+		iommu.perm[page] = wrong[i].perm;
+		assert_ok(invalidate(s.segment[wrong[i].segment].addr, 1));
+		spread_submit(&s, wrong[i].type, 0);
+		expect_ring_stopped(&u->vq[0]);
+		assert_int_equal(*s.req.status, STATUS_UNSET);
+		assert_int_equal(s.data[0], 0x5a);
+		expect_disk(u->disk, 0, PAGE, 1);
+
+		iommu.perm[page] = VHOST_ACCESS_RW;
+		unit_detach(u);
+		assert_ok(invalidate(s.segment[wrong[i].segment].addr, 1));
+		assert_ok(vq_restart(&u->vq[0], 0));
+		unit_attach(u);
+		expect_alive(u);
+	}
+	/* As much as is needed suffices. */
+	iommu.perm[page_of(s.segment[0].addr)] = VHOST_ACCESS_RO;
+	iommu.perm[page_of(s.segment[1].addr)] = VHOST_ACCESS_WO;
+	iommu.perm[page_of(s.segment[2].addr)] = VHOST_ACCESS_WO;
+	assert_ok(invalidate(GUEST_GPA, GUEST_SIZE));
+	spread_submit(&s, VIRTIO_BLK_T_IN, 3);
+	expect_read(&s, 3);
+}
+
+static void remapped_address(void **state)
+{
+	struct unit *u = *state;
+	char *other = unit_alloc(u, PAGE);
+	struct spread s;
+
+	start(u, 1);
+	spread_init(u, &s, &u->vq[0], 1);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
+	expect_read(&s, 0);
+
+	memset(s.data, 0, PAGE);
+	iommu.host[page_of(s.segment[1].addr)] = other;
+	assert_ok(invalidate(s.segment[1].addr, PAGE));
+	spread_submit(&s, VIRTIO_BLK_T_IN, 8);
+	expect_end(&s.req, VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(other, PAGE, PAGE, 1);
+	assert_int_equal(s.data[0], 0);
+
+	/* An update replaces what is there. */
+	assert_ok(update_to(s.segment[1].addr, PAGE, s.data, VHOST_ACCESS_RW));
+	spread_submit(&s, VIRTIO_BLK_T_IN, 16);
+	expect_read(&s, 16);
+}
+
+static void invalidated_in_flight(void **state)
+{
+	enum { NR = 80 };	/* more than are published at once */
+	struct blk_request req[NR];
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	unsigned int i;
+	char *buf;
+
+	unit_slow(u, 300);
+	start_rings(u, 2);
+	unit_requests(req, NR, vq);
+	buf = unit_alloc(u, NR * PAGE);
+	for (i = 0; i < NR; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
+
+		/* Beforehand, so that all are in flight at the same time. */
+		assert_ok(update_page(page_of(data.addr)));
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
+	}
+	vq_submit(vq);
+	usleep(150 * 1000);
+	unmap(u->mem.region[0].host, GUEST_SIZE, ANSWER);
+	unmap(vq->used, 1, HOLD);
+	wait_for_miss(vq->used, 2);
+	usleep(300 * 1000);
+	expect_waiting(vq);
+	assert_int_equal(vq_used_idx(vq), 0);
+	assert_in_range(misses_at(vq->used), 2, 3);
+	release(vq->used, 1);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_alive(u);
+}
+
+static void detach_while_fetching_waits(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct spread s;
+
+	start(u, 2);
+	expect_alive(u);
+	spread_init(u, &s, vq, 1);
+	unmap(s.data, 1, HOLD);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 5);
+	wait_for_miss(s.data, 1);
+	unit_detach(u);
+	assert_int_equal(vq_get_base(vq), vq_used_idx(vq));
+	/* What was asked for before is not for those who come after. */
+	assert_ok(deny(s.segment[1].addr));
+	unit_attach(u);
+	wait_for_miss(s.data, 2);
+	expect_waiting(vq);
+	release(s.data, 1);
+	expect_read(&s, 5);
+}
+
+/* Has a finished request wait for the used ring. */
+static void finish_unpublished(struct unit *u, struct spread *s)
+{
+	struct vq *vq = &u->vq[0];
+
+	start_rings(u, 1);
+	spread_init(u, s, vq, 1);
+	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	spread_submit(s, VIRTIO_BLK_T_IN, 0);
+	usleep(100 * 1000);
+	unmap(vq->used, 1, HOLD);
+	wait_for_miss(vq->used, 1);
+	while (*(volatile uint8_t *)s->req.status == STATUS_UNSET)
+		usleep(1000);
+	expect_waiting(vq);
+}
+
+static void detach_while_publishing_waits(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct spread s;
+
+	unit_slow(u, 300);
+	finish_unpublished(u, &s);
+	unit_detach(u);
+	assert_int_equal(vq_used_idx(vq), 0);
+	expect_workers(getpid(), 0);
+	release(vq->used, 1);
+	assert_ok(vq_restart(vq, 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+/* Mapped just in time, without an answer to the miss. */
+static void detach_publishes_what_it_can(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+
+	unit_slow(u, 300);
+	start_rings(u, 1);
+	spread_init(u, &s, &u->vq[0], 1);
+	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
+	usleep(100 * 1000);
+	assert_ok(invalidate(GUEST_GPA, GUEST_SIZE));
+	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	unit_detach(u);
+	assert_int_equal(vq_used_idx(&u->vq[0]), 1);
+	assert_int_equal(vq_get_base(&u->vq[0]), 1);
+}
+
+static void closed_while_waiting(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+
+	unit_slow(u, 300);
+	finish_unpublished(u, &s);
+	iommu.stop = true;
+	pthread_join(iommu.thread, NULL);
+	iommu.thread = 0;
+	vhost_blk_close(&u->dev);
+	expect_workers(getpid(), 0);
+}
+
+static void owner_killed_while_waiting(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+	int up[2];
+	pid_t pid;
+	char c;
+
+	unit_slow(u, 300);
+	assert_ok(pipe(up));
+	pid = child_fork();
+	if (!pid) {
+		finish_unpublished(u, &s);
+		assert_true(write(up[1], "", 1) == 1);
+		pause();
+	}
+	close(up[1]);
+	assert_int_equal(read(up[0], &c, 1), 1);
+	close(up[0]);
+	assert_ok(kill(pid, SIGKILL));
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	expect_workers(pid, 0);
+}
+
+static void used_ring_must_be_writable(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+
+	start(u, 1);
+	expect_alive(u);
+	iommu.perm[page_of(guest_address(&u->mem, vq->used))] = VHOST_ACCESS_RO;
+	release(vq->used, 1);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, u->sector, SECTOR_SIZE);
+	expect_waiting(vq);
+	unit_detach(u);
+	iommu.perm[page_of(guest_address(&u->mem, vq->used))] = VHOST_ACCESS_RW;
+	release(vq->used, 1);
+	unit_attach(u);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, SECTOR_SIZE + 1);
+}
+
+static void wrong_messages_are_refused(void **state)
+{
+	const struct vhost_iotlb_msg good = {
+		.iova = GUEST_GPA, .size = PAGE, .perm = VHOST_ACCESS_RW,
+		.type = VHOST_IOTLB_UPDATE,
+	};
+	struct vhost_msg_v2 raw = { .type = VHOST_IOTLB_MSG_V2 };
+	struct vhost_iotlb_msg msg[10];
+	struct unit *u = *state;
+	uint64_t features = FEATURES;
+	unsigned int i;
+	pid_t pid;
+
+	start(u, 1);
+	expect_alive(u);
+	for (i = 0; i < ARRAY_SIZE(msg); i++) {
+		msg[i] = good;
+		msg[i].uaddr = (uintptr_t)u->mem.region[0].host;
+	}
+	msg[0].perm = 0;
+	msg[1].perm = VHOST_ACCESS_RW | 4;
+	msg[2].size = 0;
+	msg[3].iova = UINT64_MAX;
+	msg[4].uaddr = 1ULL << 63;
+	msg[5].uaddr = UINT64_MAX;
+	msg[6].size = 1ULL << 63;
+	msg[7].type = VHOST_IOTLB_MISS;
+	msg[8].type = VHOST_IOTLB_BATCH_BEGIN;
+	msg[9].type = 0;
+	for (i = 0; i < ARRAY_SIZE(msg); i++) {
+		if (!send_message(u->dev.fd, i & 1, &msg[i]))
+			fail_msg("message %u was taken", i);
+	}
+	raw.iotlb = good;
+	assert_errno(write(u->dev.fd, &raw, sizeof(raw) / 2), EINVAL);
+	assert_errno(write(u->dev.fd, &raw, 2), EINVAL);
+	raw.type = 3;
+	assert_errno(write(u->dev.fd, &raw, sizeof(raw)), EINVAL);
+
+	pid = child_fork();
+	if (!pid)
+		_exit(update_to(GUEST_GPA, PAGE, u->mem.region[0].host, VHOST_ACCESS_RW) != -EFAULT);
+	assert_int_equal(child_wait(pid), 0);
+	expect_alive(u);
+
+	/* Without the feature there is no IOTLB, and addresses are not translated. */
+	unit_detach(u);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &features));
+	u->dev.features = features;
+	assert_int_equal(update_to(GUEST_GPA, PAGE, u->mem.region[0].host, VHOST_ACCESS_RW), -EFAULT);
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	assert_ok(vq_restart(&u->vq[0], 0));
+	unit_attach(u);
+	expect_alive(u);
+}
+
+static void reading_without_an_iotlb_ends(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_msg_v2 msg;
+
+	unit_open(u, FEATURES);
+	assert_errno(read(u->dev.fd, &msg, sizeof(msg)), EBADFD);
+	assert_ok(fcntl(u->dev.fd, F_SETFL, O_RDWR | O_NONBLOCK));
+	assert_errno(read(u->dev.fd, &msg, sizeof(msg)), EAGAIN);
+}
+
+static int reload(const char *vhost_parameters)
+{
+	char command[200];
+
+	snprintf(command, sizeof(command),
+		 "rmmod vhost_blk vhost && modprobe vhost %s && tests/lib/load-module",
+		 vhost_parameters);
+	return system(command) ? -1 : 0;
+}
+
+static int small_setup(void **state)
+{
+	return reload("max_iotlb_entries=16") ? -1 : setup(state);
+}
+
+static int small_teardown(void **state)
+{
+	return teardown(state) | reload("");
+}
+
+/* Mappings, those of the rings among them, are lost at any time. */
+static void small_iotlb(void **state)
+{
+	struct unit *u = *state;
+	struct spread s[8];
+	unsigned int i, j;
+
+	start(u, 1);
+	for (i = 0; i < ARRAY_SIZE(s); i++)
+		spread_init(u, &s[i], &u->vq[0], 8);
+	for (j = 0; j < 4; j++) {
+		for (i = 0; i < ARRAY_SIZE(s); i++)
+			spread_submit(&s[i], VIRTIO_BLK_T_IN, i + j);
+		for (i = 0; i < ARRAY_SIZE(s); i++)
+			expect_read(&s[i], i + j);
+	}
+	assert_int_equal(event_count(u->vq[0].err), 0);
+}
+
+static void chain_larger_than_the_iotlb(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request other;
+	struct spread s;
+
+	start(u, 2);
+	unit_request(&other, &u->vq[1]);
+	spread_init(u, &s, &u->vq[0], 20);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
+	expect_ring_stopped(&u->vq[0]);
+	assert_int_equal(unit_io_on(u, &other, VIRTIO_BLK_T_IN, 0, s.data, SECTOR_SIZE),
+			 VIRTIO_BLK_S_OK);
+}
+
+int main(int argc, char **argv)
+{
+#define TEST_IOTLB(fn)	{ #fn, fn, setup, teardown, NULL }
+	const struct CMUnitTest tests[] = {
+		TEST_IOTLB(serves_what_it_asks_for),
+		TEST_IOTLB(serves_with_old_messages),
+		TEST_IOTLB(slow_answers),
+		TEST_IOTLB(each_miss_is_waited_for),
+		TEST_IOTLB(denied_addresses_stop_the_ring),
+		TEST_IOTLB(permissions_hold),
+		TEST_IOTLB(remapped_address),
+		TEST_IOTLB(invalidated_in_flight),
+		TEST_IOTLB(detach_while_fetching_waits),
+		TEST_IOTLB(detach_while_publishing_waits),
+		TEST_IOTLB(detach_publishes_what_it_can),
+		TEST_IOTLB(closed_while_waiting),
+		TEST_IOTLB(owner_killed_while_waiting),
+		TEST_IOTLB(used_ring_must_be_writable),
+		TEST_IOTLB(wrong_messages_are_refused),
+		TEST_IOTLB(reading_without_an_iotlb_ends),
+		{ "small_iotlb", small_iotlb, small_setup, small_teardown, NULL },
+		{ "chain_larger_than_the_iotlb", chain_larger_than_the_iotlb, small_setup,
+		  small_teardown, NULL },
+	};
+
+	return unit_run(argc, argv, "iotlb", tests, ARRAY_SIZE(tests));
+}
