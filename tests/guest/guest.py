@@ -83,6 +83,7 @@ class Guest:
     machine: str = "pc"
     kernel_arguments: str = ""
     arguments: tuple = ()  # more of QEMU's
+    pass_fds: tuple = ()  # descriptors that QEMU inherits
 
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
@@ -106,7 +107,7 @@ class Guest:
         self.errors = open(f"{self.directory}/errors", "w+")
         self.connections = ExitStack()
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.errors,
-                                        stderr=self.errors)
+                                        stderr=self.errors, pass_fds=self.pass_fds)
         self.received = b""
         try:
             self.control = self._connect("control")
@@ -185,10 +186,13 @@ class Guest:
         return line.decode(errors="replace").rstrip("\r")
 
     def wait_ready(self):
-        """Wait until the guest has booted, for the first time or again."""
+        """Wait until the guest has booted, for the first time or again; return what it had still said before."""
         deadline = time.monotonic() + self.boot_timeout
-        while self._line(deadline) != "ready":
-            pass
+        lines = []
+        # A reset may cut a line.
+        while not (line := self._line(deadline)).endswith("ready"):
+            lines.append(line)
+        return lines
 
     def send(self, script):
         line = base64.b64encode(script.encode())
@@ -198,6 +202,10 @@ class Guest:
             self.control.sendall(line + b"\n")
         except OSError:
             raise Failure(f"QEMU ended{self.evidence()}") from None
+
+    def line(self, timeout=60):
+        """The next line that a script prints which send() has started."""
+        return self._line(time.monotonic() + timeout)
 
     def run(self, script, timeout=60):
         """Run a script in the guest and return its output."""

@@ -7,7 +7,7 @@ import socket
 from host import Failure
 
 
-class Refused(Exception):
+class Refused(Failure):
     """QEMU refused a command; the text is its error."""
 
 

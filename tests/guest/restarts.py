@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest that is restarted again and again in the middle of its writing."""
+
+import os
+import random
+import time
+from contextlib import ExitStack
+
+import backend
+from checks import check_console, check_left_nothing
+from guest import VHOST, Disk, Guest
+from host import expect, load_module
+from records import Records
+
+
+def run(results, device, name, start, stop, failing="none"):
+    """start(records) has the guest write, stop(guest) is what restarts it; disks named so may meet errors by that."""
+    with ExitStack() as stack:
+        paths = {"vda": stack.enter_context(backend.null_block(64)),
+                 "vdb": stack.enter_context(backend.file_on_ext4(64))}
+        disks = [Disk(path, disk, device, queues=2) for disk, path in paths.items()]
+        if device == VHOST:
+            load_module()
+        with results.check(f"{name}: boot"):
+            guest = stack.enter_context(Guest(disks, vcpus=2))
+            records = Records(guest, paths)
+        held = threads(guest)
+        rounds = results.rounds(2)
+        with results.check(f"{name}: {rounds} times under load, what was flushed is there"):
+            for _ in range(rounds):
+                start(records)
+                stop(guest)
+                records.stopped(guest.wait_ready())
+                records.read_back()
+                expect("workers and descriptors of QEMU", threads(guest), held)
+        with results.check(f"{name}: power off"):
+            check_console(guest, failing)
+            guest.power_off()
+        with results.check(f"{name}: nothing left behind"):
+            check_left_nothing(guest)
+
+
+def threads(guest):
+    return [worker for worker, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
+
+
+def moment():
+    """Seconds after which to strike."""
+    return random.uniform(0, 1)
+
+
+def wait_moment():
+    time.sleep(moment())
