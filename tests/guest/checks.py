@@ -57,6 +57,32 @@ fdatasync=8
 """
 JOBS_END = 20  # MiB
 
+# The same for as long as it takes, with other data each time.
+LOAD = f"""# load
+rm -f /tmp/enough /tmp/*.failed /tmp/*.ended
+for name in NAMES; do
+	seed=1
+	until [ -e /tmp/enough ]; do
+		fio --name=load --filename=/dev/$name --size=8m --rw=randrw --{MIXED} \
+			--iodepth=32 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --randseed=$seed \
+			>/tmp/$name.log 2>&1 || head -n 20 /tmp/$name.log >/tmp/$name.failed
+		seed=$((seed + 1))
+	done && touch /tmp/$name.ended &
+	while read -r _ _ _ _ writes _ </sys/block/$name/stat && [ $writes -lt 100 ]; do
+		sleep .1
+	done
+done
+"""
+END_LOAD = """# end of the load
+touch /tmp/enough
+for name in NAMES; do
+	until [ -e /tmp/$name.ended ]; do
+		sleep .1
+	done
+done
+! cat /tmp/*.failed 2>/dev/null
+"""
+
 FILL = """
 /sbin/mke2fs -q -t ext4 DISK && mount -t ext4 DISK /mnt && cd /mnt || exit
 for directory in a b c; do
@@ -130,6 +156,14 @@ def verify(guest, names, seed):
                       f" head -n 20 /tmp/{name}.log >/tmp/{name}.failed) &")
     script.append("wait; ! cat /tmp/*.failed 2>/dev/null")
     guest.run("\n".join(script), timeout=180)
+
+
+@contextmanager
+def verified_load(guest, *names):
+    """What happens inside meets disks that are written and read back, and does no harm to the data."""
+    guest.run(LOAD.replace("NAMES", " ".join(names)))
+    yield
+    guest.run(END_LOAD.replace("NAMES", " ".join(names)), timeout=180)
 
 
 def sum_in_guest(guest, name):
