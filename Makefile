@@ -8,7 +8,7 @@ VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.
 LANES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-unit check-qemu check-guest \
+.PHONY: help demo check check-static check-unit check-qemu check-guest soak \
 	modules tests qemu shell instructions install dkms-install uninstall clean \
 	clean-cache
 
@@ -35,6 +35,9 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 
 check-guest: ## whole guests on each kernel
 	@tests/check $(KERNELS:%=guest-%)
+
+soak: ## repeat resets, plugging, migration, power cuts many times (hours; LANES= too)
+	@KERNEL=$(KERNEL) tests/check --soak $(LANES)
 
 ifdef KDIR
 modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
