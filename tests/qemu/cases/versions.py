@@ -3,9 +3,9 @@
 
 import os
 
-from harness import FLUSH, MQ, OK, disk, driven, node, test
+from harness import FLUSH, MQ, OK, add_device, disk, driven, node, refused, test
 from host import TREE, expect, expect_text
-from machine import READ, WRITE, Driver
+from machine import READ, WRITE, Driver, Machine
 
 # The module still serves, but is given only what its first release had: the reverse case in the same breath.
 OLD_MODULE = ["env", f"LD_PRELOAD={TREE}/build/tests/qemu/oldmodule.so"]
@@ -50,6 +50,15 @@ def older_module_asked_for_all():
         for name in ALL:
             expect_text(rf"has no .*\b{name}\b.*: the disk goes without", found[0])
         check_disk(driver)
+
+
+@test
+def older_module_iommu():
+    """a module that cannot translate addresses is not put behind an IOMMU: going without would be unsafe"""
+    with Machine(*node(), wrapper=OLD_MODULE) as machine:
+        with refused("iommu_platform=true is not supported"):
+            add_device(machine, iommu_platform=True)
+        add_device(machine)
 
 
 @test
