@@ -33,6 +33,7 @@
 			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		\
 			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		\
 			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
+			    BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE) |		\
 			    BIT_ULL(VIRTIO_BLK_F_MQ) |		\
 			    BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 
@@ -223,6 +224,35 @@ static long vhost_blk_set_serial(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
+static long vhost_blk_set_write_cache(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_write_cache cache;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	if (copy_from_user(&cache, argp, sizeof(cache)))
+		return -EFAULT;
+	if (cache.mode > VHOST_BLK_WRITE_THROUGH || cache.reserved)
+		return -EINVAL;
+	if (blk->write_through == cache.mode)
+		return 0;
+
+	WRITE_ONCE(blk->write_through, cache.mode);
+	/*
+	 * The mode is seen before the flush starts: a write that does not see
+	 * it in vhost_blk_req_settle() had ended by then and is covered.
+	 */
+	smp_mb();
+	if (!blk->write_through || !blk->backend.file)
+		return 0;
+	err = vhost_blk_backend_sync(&blk->backend);
+	if (err)
+		WRITE_ONCE(blk->write_through, false);
+	return err;
+}
+
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
 	u64 features, fixed;
@@ -317,6 +347,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	memset(blk->serial, 0, sizeof(blk->serial));
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_queue_reset_stats(&blk->queues[i]);
+	blk->write_through = false;
 	return 0;
 }
 
@@ -351,6 +382,8 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_backend(blk, argp);
 	case VHOST_BLK_SET_SERIAL:
 		return vhost_blk_set_serial(blk, argp);
+	case VHOST_BLK_SET_WRITE_CACHE:
+		return vhost_blk_set_write_cache(blk, argp);
 	case VHOST_GET_FEATURES:
 		return put_user((u64)VHOST_BLK_FEATURES, featurep);
 	case VHOST_SET_FEATURES:

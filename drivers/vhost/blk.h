@@ -82,6 +82,8 @@ struct vhost_blk_backend {
  * @inflight:	fetched and not yet in the used ring; under vq->mutex
  * @final:	@ret is the last word on the request
  * @bounce:	direct I/O cannot take @segs as they are
+ * @dsync:	data is durable before the request completes: the device was in
+ *		write-through mode when it was fetched, or is by now
  * @freeze:	holds freeze protection of the backend's file system
  * @inline_segs: room for the common request
  */
@@ -104,6 +106,7 @@ struct vhost_blk_req {
 	bool inflight;
 	bool final;
 	bool bounce;
+	bool dsync;
 	bool freeze;
 	struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
 };
@@ -171,6 +174,7 @@ struct vhost_blk_queue {
  *		for writing while that is changed; nests inside vq->mutex
  * @backend:	what is attached
  * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
+ * @write_through: a write is durable before it completes; changed at any time
  * @vqs:	the array that the vhost core wants
  * @queues:	the virtqueues
  */
@@ -179,6 +183,7 @@ struct vhost_blk {
 	struct rw_semaphore iotlb_lock;
 	struct vhost_blk_backend backend;
 	u8 serial[VIRTIO_BLK_ID_BYTES];
+	bool write_through;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };
@@ -245,5 +250,6 @@ void vhost_blk_req_submit(struct vhost_blk_req *req);
 bool vhost_blk_req_settle(struct vhost_blk_req *req);
 int vhost_blk_req_log(struct vhost_blk_req *req);
 void vhost_blk_req_release(struct vhost_blk_req *req);
+int vhost_blk_backend_sync(struct vhost_blk_backend *be);
 
 #endif /* _VHOST_BLK_H */

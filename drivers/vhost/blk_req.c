@@ -158,6 +158,7 @@ void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 	req->used_len = 0;
 	req->final = true;
 	req->bounce = false;
+	req->dsync = READ_ONCE(req->q->blk->write_through);
 	req->ret = -EIO;
 	if (!in_len)
 		return;
@@ -180,7 +181,7 @@ static void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_req *req)
 	/* A guest's disk does not grow, whatever the open mode says. */
 	iocb->ki_flags &= ~IOCB_APPEND;
 	if (req->type == VIRTIO_BLK_T_OUT)
-		iocb->ki_flags |= IOCB_WRITE;
+		iocb->ki_flags |= IOCB_WRITE | (req->dsync ? IOCB_DSYNC : 0);
 }
 
 static ssize_t vhost_blk_rw_iter(struct kiocb *iocb, struct iov_iter *iter)
@@ -270,12 +271,29 @@ static int vhost_blk_rw_bounce(struct vhost_blk_req *req)
 	return min_t(ssize_t, n, 0);
 }
 
+/**
+ * vhost_blk_backend_sync - make durable what was written
+ * @be:		the backend, attached
+ *
+ * Context: process context; sleeps.
+ * Return: 0 or a negative errno.
+ */
+int vhost_blk_backend_sync(struct vhost_blk_backend *be)
+{
+	if (!be->file->f_op->fsync)
+		return -EOPNOTSUPP;
+	return vfs_fsync(be->file, 1);
+}
+
 static int vhost_blk_help_rw(struct vhost_blk_req *req)
 {
 	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
 	bool write = req->type == VIRTIO_BLK_T_OUT;
 	int err;
 
+	/* Written before the mode changed: only to be made durable. */
+	if (req->copied == req->len)
+		return vhost_blk_backend_sync(be);
 	if (write)
 		file_start_write(be->file);
 	/* Time has passed since the parser looked. */
@@ -299,8 +317,7 @@ static void vhost_blk_help(struct work_struct *work)
 
 	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
-		req->ret = be->file->f_op->fsync ? vfs_fsync(be->file, 1) :
-						   -EOPNOTSUPP;
+		req->ret = vhost_blk_backend_sync(be);
 	} else if (vhost_blk_use_mm(req->q->blk)) {
 		req->ret = vhost_blk_help_rw(req);
 		vhost_blk_unuse_mm(req->q->blk);
@@ -401,6 +418,16 @@ static void vhost_blk_submit_rw(struct vhost_blk_req *req)
 		vhost_blk_rw_end(iocb, ret);
 }
 
+/*
+ * A durable write into the page cache waits for the disk, even where it was
+ * asked not to block.
+ */
+static bool vhost_blk_sync_blocks(struct vhost_blk_req *req)
+{
+	return req->dsync && req->type == VIRTIO_BLK_T_OUT &&
+	       !vhost_blk_req_backend(req)->direct;
+}
+
 /**
  * vhost_blk_req_submit - start a parsed request
  * @req:	the request; it may be finished and reused on return
@@ -419,7 +446,8 @@ void vhost_blk_req_submit(struct vhost_blk_req *req)
 	trace_vhost_blk_submit(req);
 	if (req->type == VIRTIO_BLK_T_FLUSH && be->flush_bio)
 		vhost_blk_submit_flush(req);
-	else if (req->type == VIRTIO_BLK_T_FLUSH || req->bounce || !be->async)
+	else if (req->type == VIRTIO_BLK_T_FLUSH || req->bounce || !be->async ||
+		 vhost_blk_sync_blocks(req))
 		vhost_blk_req_help(req);
 	else
 		vhost_blk_submit_rw(req);
@@ -445,6 +473,16 @@ static bool vhost_blk_needs_help(struct vhost_blk_req *req)
 	}
 }
 
+/*
+ * Whether the request wrote data that is not durable, while the device came to
+ * be in write-through mode.  See vhost_blk_set_write_cache().
+ */
+static bool vhost_blk_needs_sync(struct vhost_blk_req *req)
+{
+	return req->ret >= 0 && req->type == VIRTIO_BLK_T_OUT && !req->dsync &&
+	       req->len && READ_ONCE(req->q->blk->write_through);
+}
+
 /**
  * vhost_blk_req_settle - see what an ended attempt means for the request
  * @req:	the request, off the done list
@@ -468,6 +506,11 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req)
 			vhost_blk_req_help(req);
 			return false;
 		}
+	}
+	if (unlikely(vhost_blk_needs_sync(req))) {
+		req->dsync = true;
+		vhost_blk_req_help(req);
+		return false;
 	}
 
 	status = vhost_blk_req_status(req);

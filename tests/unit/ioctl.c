@@ -40,6 +40,13 @@ static int set_serial(struct unit *u, const char *text, uint32_t reserved)
 	return ioctl(u->dev.fd, VHOST_BLK_SET_SERIAL, &serial);
 }
 
+static int set_write_cache(struct unit *u, uint32_t mode, uint32_t reserved)
+{
+	struct vhost_blk_write_cache cache = { .mode = mode, .reserved = reserved };
+
+	return ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache);
+}
+
 static void open_only(struct unit *u)
 {
 	u->dev.mem = &u->mem;
@@ -59,7 +66,8 @@ static void offers_the_documented_features(void **state)
 		BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_BLK_F_SEG_MAX) |
 		BIT64(VIRTIO_BLK_F_GEOMETRY) | BIT64(VIRTIO_BLK_F_RO) |
 		BIT64(VIRTIO_BLK_F_BLK_SIZE) | BIT64(VIRTIO_BLK_F_FLUSH) |
-		BIT64(VIRTIO_BLK_F_TOPOLOGY) | BIT64(VIRTIO_BLK_F_MQ) |
+		BIT64(VIRTIO_BLK_F_TOPOLOGY) | BIT64(VIRTIO_BLK_F_CONFIG_WCE) |
+		BIT64(VIRTIO_BLK_F_MQ) |
 		BIT64(VIRTIO_F_ACCESS_PLATFORM);
 	struct unit *u = *state;
 	uint64_t features = 0;
@@ -117,6 +125,7 @@ static void wants_an_owner_first(void **state)
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, -1), EPERM);
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, u->disk), EPERM);
 	assert_errno(set_serial(u, "serial", 0), EPERM);
+	assert_errno(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0), EPERM);
 	assert_errno(ioctl(u->dev.fd, VHOST_RESET_OWNER), EPERM);
 	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, &table), EPERM);
 	assert_errno(set_state(u, VHOST_SET_VRING_NUM, 0, 8), EPERM);
@@ -470,6 +479,25 @@ static void serial_is_checked(void **state)
 	assert_ok(set_serial(u, "other", 0));
 }
 
+static void write_cache_is_checked(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_errno(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 1), EINVAL);
+	assert_errno(set_write_cache(u, 2, 0), EINVAL);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, NULL), EFAULT);
+	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0));
+	unit_attach(u);
+	assert_errno(set_write_cache(u, UINT32_MAX, 0), EINVAL);
+	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_BACK, 0));
+	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0));
+	unit_detach(u);
+	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_BACK, 0));
+}
+
 static void memory_table_is_checked(void **state)
 {
 	struct unit *u = *state;
@@ -634,6 +662,7 @@ int main(int argc, char **argv)
 		TEST(unknown_ioctls_are_refused),
 		TEST(bad_pointers_are_refused),
 		TEST(serial_is_checked),
+		TEST(write_cache_is_checked),
 		TEST(memory_table_is_checked),
 		TEST(features_can_be_set_again_after_detach),
 		TEST(reset_gives_the_device_back),

@@ -100,4 +100,28 @@ struct vhost_blk_stats {
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x53, \
 				      struct vhost_blk_stats)
 
+#define VHOST_BLK_WRITE_BACK	0
+#define VHOST_BLK_WRITE_THROUGH	1
+
+/**
+ * struct vhost_blk_write_cache - when a write may complete
+ * @mode:	VHOST_BLK_WRITE_BACK: when the backend has accepted it; a FLUSH
+ *		makes it durable.  VHOST_BLK_WRITE_THROUGH: when it is durable.
+ * @reserved:	must be 0
+ */
+struct vhost_blk_write_cache {
+	__u32 mode;
+	__u32 reserved;
+};
+
+/*
+ * Set the mode, VHOST_BLK_WRITE_BACK at first, at any time.  A change to
+ * write-through flushes the attached backend: when the call returns, every
+ * write that has completed is durable, and every one that completes from then
+ * on.  If that flush fails, so does the call, and the mode stays.
+ * A module that has this call offers VIRTIO_BLK_F_CONFIG_WCE.
+ */
+#define VHOST_BLK_SET_WRITE_CACHE _IOW(VHOST_VIRTIO, 0x52, \
+				       struct vhost_blk_write_cache)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
