@@ -66,14 +66,6 @@ def odd_size():
 
 
 @test
-def write_through():
-    """a drive with its write cache off is refused"""
-    with Machine("-drive", "if=none,id=disk,format=raw,file=disk.raw,cache=writethrough") as machine:
-        with refused("'disk' has its write cache off"):
-            add_device(machine)
-
-
-@test
 def probed():
     """an image whose format was only guessed to be raw is refused"""
     with Machine("-drive", "if=none,id=disk,file=disk.raw") as machine:

@@ -12,7 +12,7 @@ OLD_MODULE = ["env", f"LD_PRELOAD={TREE}/build/tests/qemu/oldmodule.so"]
 FIRST_FEATURES = sum(1 << bit for bit in (2, 4, 5, 6, 9, 10, 12, 24, 27, 28, 29, 30))
 
 # What a module of the first release lacks, by default and when all of it is asked for.
-LACKING = ""
+LACKING = "config-wce"
 ALL = {"packed": "on", "in_order": "on"}
 
 
@@ -38,6 +38,13 @@ def older_module():
             expect_text(f"the loaded vhost_blk module has no {LACKING}: the disk goes without", found[0])
         expect("new features", driver.get(4, Driver.HOST_FEATURES) & ~FIRST_FEATURES, 0)
         check_disk(driver)
+
+
+@test
+def older_module_written_through():
+    """a module of the first release cannot serve a drive whose write cache is off"""
+    expect_text("'disk' has its write cache off, and the kernel module has no write-through mode: .*write-cache=on",
+                Machine(*node(), *disk(",write-cache=off"), wrapper=OLD_MODULE).fails())
 
 
 @test

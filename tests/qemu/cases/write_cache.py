@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The write cache: who decides on its mode, and what a write means in each."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import FLUSH, OK, disk, driven, make_image, node, test
+from host import expect, shell
+from machine import WRITE, Driver
+
+CONFIG_WCE = 1 << 11
+WRITEBACK = 32  # offset in the configuration space
+FLUSHES = 15  # field of a block device's statistics
+DIRECT = ",cache.direct=on"
+
+
+@contextmanager
+def loop_device():
+    """A block device with a write cache, on which a durable write takes a flush that its statistics count."""
+    shell("modprobe loop")
+    device = shell(f"losetup --find --show {make_image('loop.raw')}").strip()
+    try:
+        yield device
+    finally:
+        shell(f"losetup --detach {device}")
+
+
+def flushes(device):
+    return int(Path(f"/sys/block/{Path(device).name}/stat").read_text().split()[FLUSHES])
+
+
+def expect_mode(driver, device, write_back):
+    """The configuration space says so, and writes are flushed or not accordingly."""
+    expect("writeback", driver.config(1, WRITEBACK), int(write_back))
+    for sector in range(3):
+        before = flushes(device)
+        expect("status of a write", driver.queues[0].request(WRITE, sector, bytes(512))[0], OK)
+        expect("flushed", flushes(device) > before, not write_back)
+
+
+def offered(driver):
+    return driver.get(4, Driver.HOST_FEATURES) & (FLUSH | CONFIG_WCE)
+
+
+@test
+def write_cache_negotiated():
+    """a driver that can flush gets write-back, one that cannot gets write-through, one that can switch what is set"""
+    with loop_device() as device, driven(*node(device, "host_device", DIRECT), *disk()) as (_, driver):
+        expect("features", offered(driver), FLUSH | CONFIG_WCE)
+        for features, write_back in (FLUSH, True), (0, False), (FLUSH | CONFIG_WCE, True), (CONFIG_WCE, True):
+            driver.start(features=features)
+            expect_mode(driver, device, write_back)
+
+
+@test
+def write_cache_switched():
+    """the guest switches the mode at run time, what was written before is flushed, and a reset undoes it"""
+    with loop_device() as device, driven(*node(device, "host_device", DIRECT), *disk()) as (machine, driver):
+        driver.start(features=FLUSH | CONFIG_WCE)
+        for _ in range(2):
+            expect_mode(driver, device, True)
+            before = flushes(device)
+            driver.set(1, Driver.CONFIG + WRITEBACK, 0)
+            expect("flushed by the switch", flushes(device) > before, True)
+            expect_mode(driver, device, False)
+            machine.execute("stop")
+            machine.execute("cont")
+            expect_mode(driver, device, False)
+            driver.set(1, Driver.CONFIG + WRITEBACK, 1)
+        driver.set(1, Driver.CONFIG + WRITEBACK, 0)
+        driver.start(features=FLUSH | CONFIG_WCE)
+        expect_mode(driver, device, True)
+        driver.start(features=FLUSH)
+        driver.set(1, Driver.CONFIG + WRITEBACK, 0)
+        expect_mode(driver, device, True)
+
+
+@test
+def write_cache_off():
+    """write-cache=off and cache=writethrough give write-through, which a driver that can flush may leave"""
+    with loop_device() as device:
+        for arguments in (
+                [*node(device, "host_device", DIRECT), *disk(",write-cache=off")],
+                ["-drive", f"if=none,id=disk,format=raw,file.driver=host_device,file.filename={device},"
+                           "cache=directsync", *disk()]):
+            with driven(*arguments) as (_, driver):
+                expect("features", offered(driver), FLUSH | CONFIG_WCE)
+                driver.start(features=FLUSH | CONFIG_WCE)
+                expect_mode(driver, device, False)
+                driver.set(1, Driver.CONFIG + WRITEBACK, 1)
+                expect_mode(driver, device, True)
+                driver.start()
+                expect_mode(driver, device, False)
+        with driven("-drive", f"if=none,id=disk,format=raw,file.driver=host_device,file.filename={device},"
+                              "cache=directsync", *disk(",write-cache=on")) as (_, driver):
+            driver.start(features=FLUSH | CONFIG_WCE)
+            expect_mode(driver, device, True)
+
+
+@test
+def write_cache_fixed():
+    """with config-wce=off the guest cannot switch; with the write cache off as well there is nothing to flush"""
+    with loop_device() as device:
+        for more, features in {"": FLUSH, ",write-cache=off": 0}.items():
+            with driven(*node(device, "host_device", DIRECT), *disk(",config-wce=off" + more)) as (_, driver):
+                expect("features", offered(driver), features)
+                driver.start(features=features)
+                expect_mode(driver, device, bool(features))
