@@ -248,20 +248,41 @@ int backend_loop(char *path, const char *file)
 	return ret;
 }
 
-static int dm_call(unsigned long cmd, const char *name, const char *table, uint32_t flags,
-		   uint64_t *dev)
-{
-	char buf[8192] __attribute__((aligned(8))) = "";
-	struct dm_ioctl *io = (struct dm_ioctl *)buf;
-	size_t at = sizeof(*io);
-	int control, ret = 0;
-	const char *line;
+#define DM_BUF_LEN	8192
 
+static void dm_init(struct dm_ioctl *io, const char *name, uint32_t flags)
+{
+	memset(io, 0, DM_BUF_LEN);
 	io->version[0] = DM_VERSION_MAJOR;
-	io->data_size = sizeof(buf);
+	io->data_size = DM_BUF_LEN;
 	io->data_start = sizeof(*io);
 	io->flags = flags;
 	snprintf(io->name, sizeof(io->name), "%s", name);
+}
+
+static int dm_do(unsigned long cmd, struct dm_ioctl *io)
+{
+	int control, ret = 0;
+
+	control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return failed("open", "/dev/mapper/control");
+	if (ioctl(control, cmd, io))
+		ret = failed("device-mapper call for", io->name);
+	close(control);
+	return ret;
+}
+
+static int dm_call(unsigned long cmd, const char *name, const char *table, uint32_t flags,
+		   uint64_t *dev)
+{
+	char buf[DM_BUF_LEN] __attribute__((aligned(8)));
+	struct dm_ioctl *io = (struct dm_ioctl *)buf;
+	size_t at = sizeof(*io);
+	const char *line;
+	int ret;
+
+	dm_init(io, name, flags);
 	for (line = table; line && *line; line = strchr(line, '\n') + 1) {
 		struct dm_target_spec *spec = (struct dm_target_spec *)(buf + at);
 		unsigned long long start, length;
@@ -279,14 +300,9 @@ static int dm_call(unsigned long cmd, const char *name, const char *table, uint3
 		spec->next = buf + at - (char *)spec;
 		io->target_count++;
 	}
-	control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	if (control < 0)
-		return failed("open", "/dev/mapper/control");
-	if (ioctl(control, cmd, io))
-		ret = failed("device-mapper call for", name);
-	else if (dev)
+	ret = dm_do(cmd, io);
+	if (!ret && dev)
 		*dev = io->dev;
-	close(control);
 	return ret;
 }
 
@@ -312,14 +328,21 @@ int backend_dm(char *path, const char *table)
 	return wait_for_node(path);
 }
 
-static int dm_suspend(const char *path, uint32_t flags)
+static const char *dm_name(const char *path)
 {
 	unsigned int i;
 
 	for (i = 0; i < nr_made; i++)
 		if (made[i].kind == MADE_DM && !strcmp(made[i].path, path))
-			return dm_call(DM_DEV_SUSPEND, made[i].name, NULL, flags, NULL);
-	return -ENODEV;
+			return made[i].name;
+	return NULL;
+}
+
+static int dm_suspend(const char *path, uint32_t flags)
+{
+	const char *name = dm_name(path);
+
+	return name ? dm_call(DM_DEV_SUSPEND, name, NULL, flags, NULL) : -ENODEV;
 }
 
 int backend_dm_suspend(const char *path)
@@ -330,6 +353,20 @@ int backend_dm_suspend(const char *path)
 int backend_dm_resume(const char *path)
 {
 	return dm_suspend(path, 0);
+}
+
+int backend_dm_message(const char *path, const char *text)
+{
+	char buf[DM_BUF_LEN] __attribute__((aligned(8)));
+	struct dm_ioctl *io = (struct dm_ioctl *)buf;
+	struct dm_target_msg *msg = (struct dm_target_msg *)(io + 1);
+	const char *name = dm_name(path);
+
+	if (!name)
+		return -ENODEV;
+	dm_init(io, name, 0);
+	snprintf(msg->message, DM_BUF_LEN - sizeof(*io) - sizeof(*msg), "%s", text);
+	return dm_do(DM_TARGET_MSG, io);
 }
 
 static int run(char *const argv[])
@@ -353,6 +390,18 @@ static int run(char *const argv[])
 	return 0;
 }
 
+int backend_mount(char *dir, const char *fstype, const char *device)
+{
+	int ret = make_mount_point(dir);
+
+	if (ret)
+		return ret;
+	if (mount(device, dir, fstype, 0, NULL))
+		return failed("mount", dir);
+	remember(MADE_MOUNT, dir, "");
+	return 0;
+}
+
 int backend_mkfs(char *dir, const char *fstype, const char *device)
 {
 	char program[32];
@@ -361,14 +410,17 @@ int backend_mkfs(char *dir, const char *fstype, const char *device)
 
 	snprintf(program, sizeof(program), "mkfs.%s", fstype);
 	ret = run(argv);
-	if (!ret)
-		ret = make_mount_point(dir);
-	if (ret)
-		return ret;
-	if (mount(device, dir, fstype, 0, NULL))
-		return failed("mount", dir);
-	remember(MADE_MOUNT, dir, "");
-	return 0;
+	return ret ?: backend_mount(dir, fstype, device);
+}
+
+int backend_fsck(const char *fstype, const char *device)
+{
+	char *checker = strcmp(fstype, "xfs") ? "e2fsck -f" : "xfs_repair";
+	/* Quiet unless it fails. */
+	char *argv[] = { "sh", "-c", "text=$($0 -n \"$1\" 2>&1) || { echo \"$text\"; exit 1; }",
+			 checker, (char *)device, NULL };
+
+	return run(argv);
 }
 
 static int remove_one(struct made *m)

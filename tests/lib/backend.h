@@ -36,8 +36,14 @@ int backend_dm(char *path, const char *table);
 /* Keeps all I/O of a device-mapper device waiting until it is resumed. */
 int backend_dm_suspend(const char *path);
 int backend_dm_resume(const char *path);
+/* Sends a message to the target of a device-mapper device. */
+int backend_dm_message(const char *path, const char *text);
 /* Makes a filesystem on a device or file and mounts it. */
 int backend_mkfs(char *dir, const char *fstype, const char *device);
+/* Mounts what is there already. */
+int backend_mount(char *dir, const char *fstype, const char *device);
+/* Looks for damage in a filesystem that is not mounted, and repairs none. */
+int backend_fsck(const char *fstype, const char *device);
 
 /* Takes away what was made since the mark, latest first; mark 0 is the start. */
 unsigned int backend_mark(void);
