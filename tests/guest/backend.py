@@ -53,6 +53,19 @@ def loop_device(mebibytes):
 
 
 @contextmanager
+def logged_device(mebibytes, log):
+    """A block device whose durable writes go into a log on another device, see tests/lib/powercut.h."""
+    shell("modprobe dm_log_writes")
+    name = "logged"
+    with null_block(mebibytes) as disk:
+        shell(f"dmsetup create {name} --table '0 {mebibytes << 11} log-writes {disk} {log}'")
+        try:
+            yield f"/dev/mapper/{name}"
+        finally:
+            shell(f"dmsetup remove --retry {name}")
+
+
+@contextmanager
 def mounted(device, options="rw"):
     """The mount point of a file system on a block device or in an image."""
     shell("modprobe loop")

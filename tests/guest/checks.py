@@ -175,13 +175,18 @@ def sum_in_host(path):
         return hashlib.sha256(disk.read(JOBS_END << 20)).hexdigest()
 
 
+def compare_files_at(place, listing):
+    """Each file below has the checksum that the guest printed, and there are no others."""
+    found = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(place)}\n"
+                    for file in sorted(Path(place).rglob("*")) if file.is_file())
+    expect("files", sorted(found.split("\n")), sorted(listing.split("\n")))
+
+
 def compare_files(path, listing):
     """The file system is sound, and each file has the checksum that the guest printed."""
     shell(f"e2fsck -fn {path}")
     with backend.mounted(path, "ro,norecovery") as place:
-        found = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(place)}\n"
-                        for file in sorted(Path(place).rglob("*")) if file.is_file())
-    expect("files", sorted(found.split("\n")), sorted(listing.split("\n")))
+        compare_files_at(place, listing)
 
 
 def check_console(guest, failing="none"):
