@@ -2,6 +2,7 @@
 /* vhost-blk virtqueues: the vring on one side, the two workers on the other. */
 
 #include <linux/cgroup.h>
+#include <linux/completion.h>
 #include <linux/kthread.h>
 #include <linux/slab.h>
 
@@ -471,20 +472,52 @@ static int vhost_blk_completer(void *data)
 	return 0;
 }
 
+/* What a new worker is told, on the stack of the task that starts it. */
+struct vhost_blk_job {
+	struct vhost_blk_queue *q;
+	int (*fn)(void *q);
+	struct task_struct *owner;
+	struct completion joined;
+	int err;
+};
+
+/*
+ * A worker joins its owner's cgroups by itself: moving a kernel thread between
+ * cpusets takes CAP_SYS_NICE, which the owner need not have.
+ */
+static int vhost_blk_work(void *data)
+{
+	struct vhost_blk_job *job = data;
+	struct vhost_blk_queue *q = job->q;
+	int (*fn)(void *) = job->fn;
+
+	job->err = cgroup_attach_task_all(job->owner, current);
+	complete(&job->joined);
+	/* @job is gone.  On an error fn() finds no work and is stopped. */
+	return fn(q);
+}
+
 static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
 					    int (*fn)(void *), char role)
 {
+	/*
+	 * A virtual CPU's thread may start the queue, and managers pin those
+	 * by cgroups of their own.
+	 */
+	struct vhost_blk_job job = {
+		.q = q, .fn = fn, .owner = current->group_leader,
+	};
 	struct task_struct *task;
-	int err;
 
-	task = kthread_create(fn, q, "vhost-%d-%c%u", task_tgid_nr(current),
-			      role, q->index);
+	init_completion(&job.joined);
+	task = kthread_run(vhost_blk_work, &job, "vhost-%d-%c%u",
+			   task_tgid_nr(current), role, q->index);
 	if (IS_ERR(task))
 		return task;
-	err = cgroup_attach_task_all(current, task);
-	if (err) {
+	wait_for_completion(&job.joined);
+	if (job.err) {
 		kthread_stop(task);
-		return ERR_PTR(err);
+		return ERR_PTR(job.err);
 	}
 	return task;
 }
@@ -505,8 +538,6 @@ static int vhost_blk_start_workers(struct vhost_blk_queue *q)
 		return PTR_ERR(task);
 	}
 	q->completer = task;
-	wake_up_process(q->submitter);
-	wake_up_process(q->completer);
 	return 0;
 }
 
