@@ -184,12 +184,11 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 	while (n < VHOST_BLK_BATCH) {
 		head = vhost_get_vq_desc(vq, q->iov, VHOST_BLK_MAX_IOV,
 					 &out, &in, NULL, NULL);
-		if (head == -EAGAIN) {
-			q->fetch_waits = true;
-			break;
-		}
 		if (head < 0) {
-			vhost_blk_queue_break(q);
+			if (head == -EAGAIN)
+				q->fetch_waits = true;
+			else
+				vhost_blk_queue_break(q);
 			break;
 		}
 		if (head == vq->num) {
@@ -208,15 +207,16 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 		}
 		req->inflight = true;
 		q->inflight++;
-		q->answers = 0;
 		req->start = trace_vhost_blk_complete_enabled() ?
 			     ktime_get_ns() : 0;
 		vhost_blk_req_parse(req, out, in);
 		trace_vhost_blk_start(req);
 		batch[n++] = req;
 	}
-	if (n)
+	if (n) {
+		q->answers = 0;
 		vhost_blk_count_batch(q);
+	}
 	vhost_blk_leave(q);
 out_unlock:
 	mutex_unlock(&vq->mutex);

@@ -33,12 +33,18 @@ def check_translated(guest, kind):
     expect("ACCESS_PLATFORM, type of the IOMMU's domain", found, ["1", kind])
 
 
-def check_no_fault(guest):
-    """No access was denied, which both the guest's kernel and QEMU would tell."""
-    messages, _, console = guest.evidence().partition("--- the guest's console")
-    if re.search(r"DMAR: .*(fault|error)|BUG: (?!soft lockup)|Oops|WARNING:", console):
-        raise Failure(f"the guest's kernel complains{guest.evidence()}")
-    expect("number of QEMU's messages", messages.strip().count("\n"), 0)
+def faults(guest):
+    """How many denied accesses the guest's kernel has told of.
+
+    QEMU looks once into the ring that the firmware has left, when the guest's IOMMU is on already: that is not ours.
+    """
+    return len(re.findall(r"DMAR: \[DMA", guest.console()))
+
+
+def check_no_fault(guest, before):
+    expect("denied accesses", faults(guest), before)
+    if re.search(r"BUG: (?!soft lockup)|Oops|WARNING:|vhost-blk: |Fail to", guest.evidence()):
+        raise Failure(f"QEMU or the guest's kernel complains{guest.evidence()}")
 
 
 def run(results, device):
@@ -52,6 +58,7 @@ def run(results, device):
             guest = stack.enter_context(iommu_guest(disk, 1, "intel-iommu,intremap=on,device-iotlb=on",
                                                     "iommu.strict=1"))
             check_translated(guest, "DMA")
+            before_load = faults(guest)
         with results.check("iommu: QEMU stopped and continued under load"):
             guest.run(f"({LOAD.replace('LIMIT', '')}; echo $? >/tmp/status) & sleep 1")
             for _ in range(results.rounds(5)):
@@ -59,6 +66,7 @@ def run(results, device):
                 guest.qmp.execute("cont")
             expect("status of fio", guest.run("while [ ! -s /tmp/status ]; do sleep 1; done; cat /tmp/status",
                                               timeout=180).strip(), "0")
+            check_no_fault(guest, before_load)
         for _ in range(results.rounds(1)):
             with results.check("iommu: reboot under load"):
                 before = sum_in_guest(guest, "vda")
@@ -66,12 +74,13 @@ def run(results, device):
                 guest.reboot()
                 expect("checksum of the disk after the reboot", sum_in_guest(guest, "vda"), before)
         with results.check("iommu: fio, strict"):
+            before_load = faults(guest)
             verify(guest, ["vda"], seed=1)
             check_workers(guest)
         with results.check("iommu: power off"):
             checksum = sum_in_guest(guest, "vda")
             guest.power_off()
-            check_no_fault(guest)
+            check_no_fault(guest, before_load)
             expect("checksum of the disk", sum_in_host(path), checksum)
 
         disk = Disk(path, "lazy", device, 3, options=PROPERTIES)
@@ -80,8 +89,9 @@ def run(results, device):
             check_translated(guest, "DMA-FQ")
             expect("queues", guest.run("ls /sys/block/vda/mq").split(), ["0", "1"])
         with results.check("iommu: fio, lazy"):
+            before_load = faults(guest)
             verify(guest, ["vda"], seed=3)
-            check_no_fault(guest)
+            check_no_fault(guest, before_load)
         with results.check("iommu: QEMU killed under load"):
             start_load(guest)
             guest.kill()
