@@ -4,13 +4,13 @@
 import struct
 import time
 
-from harness import OK, SLOT, disk, node, test
+from harness import OK, SLOT, disk, node, slow_block_device, test
 from host import Failure, expect, expect_text
 from machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
 
 FEATURES_OK, NEEDS_RESET = 8, 64  # device status
 VERSION_1, ACCESS_PLATFORM = 1 << 0, 1 << 1  # in the upper half of the features
-VTD = ["-device", "intel-iommu,intremap=off"]
+VTD = ["-device", "intel-iommu,intremap=off,aw-bits=39"]
 PLATFORM = ",iommu_platform=on,disable-legacy=on"
 
 
@@ -64,11 +64,13 @@ class PciDriver(Driver):
 
 
 class Translation:
-    """The registers of the Intel IOMMU, with tables that map nothing."""
+    """The registers of the Intel IOMMU, with tables that map nothing, or the first 2 MiB to themselves."""
 
-    BASE, COMMAND, ROOT_TABLE = 0xFED90000, 0x18, 0x20
-    TABLE = 0x80000
+    BASE, COMMAND, ROOT_TABLE, IOTLB = 0xFED90000, 0x18, 0x20, 0xF8
+    TABLE, CONTEXTS, LEVEL_3, LEVEL_2, LEVEL_1 = 0x80000, 0x81000, 0x82000, 0x83000, 0x84000
+    READ_WRITE = 3
     SET_ROOT_TABLE, ENABLE = 1 << 30, 1 << 31
+    INVALIDATE_ALL = 1 << 63 | 1 << 60
 
     def __init__(self, machine):
         self.machine = machine
@@ -76,8 +78,18 @@ class Translation:
     def command(self, bits):
         self.machine.write(self.BASE + self.COMMAND, struct.pack("<I", bits))
 
-    def on(self):
-        self.machine.write(self.TABLE, bytes(4096))
+    def invalidate(self):
+        self.machine.write(self.BASE + self.IOTLB, struct.pack("<Q", self.INVALIDATE_ALL))
+
+    def on(self, identity=False):
+        self.machine.write(self.TABLE, bytes(5 * 4096))
+        if identity:
+            self.machine.write(self.TABLE, struct.pack("<Q", self.CONTEXTS | 1))
+            self.machine.write(self.CONTEXTS + 16 * (SLOT << 3), struct.pack("<QQ", self.LEVEL_3 | 1, 1 << 8 | 1))
+            self.machine.write(self.LEVEL_3, struct.pack("<Q", self.LEVEL_2 | self.READ_WRITE))
+            self.machine.write(self.LEVEL_2, struct.pack("<Q", self.LEVEL_1 | self.READ_WRITE))
+            self.machine.write(self.LEVEL_1, struct.pack("<512Q", *(page << 12 | self.READ_WRITE
+                                                                    for page in range(512))))
         self.machine.write(self.BASE + self.ROOT_TABLE, struct.pack("<Q", self.TABLE))
         self.command(self.SET_ROOT_TABLE)
         self.command(self.ENABLE)
@@ -134,3 +146,24 @@ def iommu_maps_nothing():
         translation.off()
         driver.start()
         expect("status of a read after the reset", driver.queues[0].request(READ, 1)[0], OK)
+
+
+@test
+def iommu_invalidated_before_stop():
+    """no request is lost when QEMU stops after the kernel has lost all mappings"""
+    with slow_block_device(500) as device, Machine(
+            *VTD, *node(device, "host_device", ",cache.direct=on"), *disk(PLATFORM), machine="q35") as machine:
+        driver, translation = PciDriver(machine, SLOT), Translation(machine)
+        driver.start()
+        translation.on(identity=True)
+        queue = driver.queues[0]
+        for _ in range(4):
+            for sector in range(4):
+                queue.submit(READ, sector)
+            queue.kick()
+            time.sleep(0.3)
+            translation.invalidate()
+            machine.execute("stop")
+            machine.execute("cont")
+            queue.wait()
+        expect("messages", machine.messages(), "")
