@@ -13,6 +13,7 @@
 #include <linux/cgroup.h>
 #include <linux/compat.h>
 #include <linux/file.h>
+#include <linux/ioprio.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
@@ -67,10 +68,22 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 static struct cgroup_subsys_state *vhost_blk_get_blkcg(void)
 {
 #ifdef CONFIG_BLK_CGROUP
-	return task_get_css(current, io_cgrp_id);
+	return task_get_css(current->group_leader, io_cgrp_id);
 #else
 	return NULL;
 #endif
+}
+
+/* As ionice(1) gave it to the owner's main thread, or following its niceness. */
+static u16 vhost_blk_owner_ioprio(void)
+{
+	struct task_struct *owner = current->group_leader;
+	u16 ioprio;
+
+	task_lock(owner);
+	ioprio = __get_task_ioprio(owner);
+	task_unlock(owner);
+	return ioprio;
 }
 
 static void vhost_blk_backend_close(struct vhost_blk_backend *be)
@@ -121,6 +134,7 @@ static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
 	be->flush_bio = be->bdev && be->direct;
 	be->async = be->nowait || be->flush_bio;
 	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
+	be->ioprio = vhost_blk_owner_ioprio();
 	be->blkcg_css = vhost_blk_get_blkcg();
 	be->helpers = alloc_workqueue("vhost-blk-%d", WQ_UNBOUND, 0,
 				      task_tgid_nr(current));
@@ -328,6 +342,12 @@ static long vhost_blk_set_owner(struct vhost_blk *blk)
 	return 0;
 }
 
+static void vhost_blk_forget_affinity(struct vhost_blk_queue *q)
+{
+	kfree(q->affinity);
+	q->affinity = NULL;
+}
+
 static long vhost_blk_reset_owner(struct vhost_blk *blk)
 {
 	struct vhost_iotlb *umem;
@@ -345,10 +365,51 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	memset(blk->serial, 0, sizeof(blk->serial));
-	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		vhost_blk_queue_reset_stats(&blk->queues[i]);
+		vhost_blk_forget_affinity(&blk->queues[i]);
+	}
 	blk->write_through = false;
 	return 0;
+}
+
+static long vhost_blk_set_affinity(struct vhost_blk *blk, void __user *argp)
+{
+	unsigned long bits = BITS_PER_BYTE * cpumask_size();
+	struct vhost_blk_affinity affinity;
+	struct vhost_blk_queue *q;
+	struct cpumask *cpus;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	if (copy_from_user(&affinity, argp, sizeof(affinity)))
+		return -EFAULT;
+	if (affinity.index >= VHOST_BLK_MAX_QUEUES)
+		return -ENOBUFS;
+	q = &blk->queues[array_index_nospec(affinity.index,
+					    VHOST_BLK_MAX_QUEUES)];
+	if (!affinity.size)
+		return vhost_blk_queue_place(q, NULL);
+	if (affinity.size > PAGE_SIZE)
+		return -EINVAL;
+
+	cpus = kzalloc(cpumask_size(), GFP_KERNEL_ACCOUNT);
+	if (!cpus)
+		return -ENOMEM;
+	err = copy_struct_from_user(cpus, cpumask_size(),
+				    u64_to_user_ptr(affinity.mask),
+				    affinity.size);
+	/* No CPU can be beyond; comparing masks leaves out what is. */
+	if (err == -E2BIG || (!err && find_next_bit(cpumask_bits(cpus), bits,
+						    nr_cpu_ids) < bits))
+		err = -EINVAL;
+	if (!err)
+		err = vhost_blk_queue_place(q, cpus);
+	if (err)
+		kfree(cpus);
+	return err;
 }
 
 /*
@@ -380,6 +441,8 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 	case VHOST_BLK_SET_BACKEND:
 	case VHOST_BLK_SET_BACKEND_COMPAT:
 		return vhost_blk_set_backend(blk, argp);
+	case VHOST_BLK_SET_AFFINITY:
+		return vhost_blk_set_affinity(blk, argp);
 	case VHOST_BLK_SET_SERIAL:
 		return vhost_blk_set_serial(blk, argp);
 	case VHOST_BLK_SET_WRITE_CACHE:
@@ -422,12 +485,15 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl,
 static int vhost_blk_release(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
+	unsigned int i;
 
 	mutex_lock(&blk->dev.mutex);
 	vhost_blk_detach(blk);
 	mutex_unlock(&blk->dev.mutex);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_forget_affinity(&blk->queues[i]);
 	vfree(blk);
 	return 0;
 }

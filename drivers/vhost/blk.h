@@ -47,6 +47,7 @@ struct vhost_blk_queue;
  * @dio_mask:	bits that must be clear in the address and the length of each
  *		segment for direct I/O to take it
  * @helpers:	runs what may block, see vhost_blk_req_help()
+ * @ioprio:	I/O priority of that process
  * @blkcg_css:	block cgroup of the process that attached the backend
  */
 struct vhost_blk_backend {
@@ -58,6 +59,7 @@ struct vhost_blk_backend {
 	bool async;
 	bool flush_bio;
 	unsigned int dio_mask;
+	u16 ioprio;
 	struct workqueue_struct *helpers;
 	struct cgroup_subsys_state *blkcg_css;
 };
@@ -78,6 +80,7 @@ struct vhost_blk_backend {
  * @used_len:	bytes written to device-writable buffers if all goes well
  * @head:	index of the chain's first descriptor
  * @type:	VIRTIO_BLK_T_*, or VHOST_BLK_T_NONE
+ * @ioprio:	I/O priority
  * @start:	when it was taken off the ring, in ns; 0 if nobody asks
  * @inflight:	fetched and not yet in the used ring; under vq->mutex
  * @final:	@ret is the last word on the request
@@ -103,6 +106,7 @@ struct vhost_blk_req {
 	u32 type;
 	u64 start;
 	u16 head;
+	u16 ioprio;
 	bool inflight;
 	bool final;
 	bool bounce;
@@ -133,6 +137,8 @@ struct vhost_blk_req {
  * @publish_waits: publishing waits for a mapping, changed under vq->mutex
  * @unpublished: finished requests that wait for it
  * @drained:	woken when a stopping queue has no request in flight
+ * @affinity:	CPUs for the workers, NULL for those of the owner; under
+ *		vhost_dev.mutex
  * @kicks:	times the kick eventfd was written, under that one's lock
  * @submit_wakeups: times @submitter was woken, written by it alone
  * @complete_wakeups: times @completer was woken, written by it alone
@@ -159,6 +165,7 @@ struct vhost_blk_queue {
 	unsigned int answers;
 	struct llist_head unpublished;
 	wait_queue_head_t drained;
+	struct cpumask *affinity;
 	u64 kicks;
 	u64 submit_wakeups;
 	u64 complete_wakeups;
@@ -237,6 +244,7 @@ void vhost_blk_queue_stop(struct vhost_blk_queue *q);
 void vhost_blk_queue_free(struct vhost_blk_queue *q);
 void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
 void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied);
+int vhost_blk_queue_place(struct vhost_blk_queue *q, struct cpumask *cpus);
 void vhost_blk_queue_stats(struct vhost_blk_queue *q,
 			   struct vhost_blk_stats *stats);
 void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);

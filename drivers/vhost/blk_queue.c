@@ -497,8 +497,8 @@ static int vhost_blk_work(void *data)
 	return fn(q);
 }
 
-static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
-					    int (*fn)(void *), char role)
+static struct task_struct *vhost_blk_create_thread(struct vhost_blk_queue *q,
+						   int (*fn)(void *), char role)
 {
 	/*
 	 * A virtual CPU's thread may start the queue, and managers pin those
@@ -520,6 +520,103 @@ static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
 		return ERR_PTR(job.err);
 	}
 	return task;
+}
+
+/*
+ * The CPUs that a thread just made may have.  Joining a cpuset gave it those of
+ * the cpuset; in the root cpuset a thread may go everywhere.
+ */
+static const struct cpumask *vhost_blk_allowed_cpus(struct task_struct *task)
+{
+#ifdef CONFIG_CPUSETS
+	struct cgroup_subsys_state *css;
+	bool root;
+
+	rcu_read_lock();
+	css = task_css(task, cpuset_cgrp_id);
+	root = !css->parent;
+	rcu_read_unlock();
+	if (!root)
+		return task->cpus_ptr;
+#endif
+	return cpu_online_mask;
+}
+
+static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
+					    int (*fn)(void *), char role)
+{
+	const struct cpumask *cpus = current->group_leader->cpus_ptr;
+	struct task_struct *task = vhost_blk_create_thread(q, fn, role);
+
+	if (IS_ERR(task))
+		return task;
+	/* CPUs may have gone since they were chosen. */
+	if (q->affinity &&
+	    cpumask_subset(q->affinity, vhost_blk_allowed_cpus(task)))
+		cpus = q->affinity;
+	/* If even the owner's have gone, the scheduler's choice is as good. */
+	set_cpus_allowed_ptr(task, cpus);
+	return task;
+}
+
+static int vhost_blk_idle(void *data)
+{
+	for (;;) {
+		set_current_state(TASK_IDLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+/* A thread that does nothing finds out which CPUs the owner's cpuset has. */
+static int vhost_blk_check_cpus(struct vhost_blk_queue *q,
+				const struct cpumask *cpus)
+{
+	struct task_struct *task = vhost_blk_create_thread(q, vhost_blk_idle,
+							   'p');
+	bool allowed;
+
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	allowed = cpumask_subset(cpus, cpu_online_mask) &&
+		  cpumask_subset(cpus, vhost_blk_allowed_cpus(task));
+	kthread_stop(task);
+	return allowed ? 0 : -EINVAL;
+}
+
+/**
+ * vhost_blk_queue_place - bind the workers to CPUs
+ * @q:		the queue, started or not
+ * @cpus:	their CPUs, from now on the queue's own; NULL for the owner's
+ *
+ * Context: process context of the owner, vhost_dev.mutex held.
+ * Return: 0, or -EINVAL if there is no such CPU online or the owner's cpuset
+ *	   does not have it; or what creating a kernel thread gives.
+ */
+int vhost_blk_queue_place(struct vhost_blk_queue *q, struct cpumask *cpus)
+{
+	const struct cpumask *now = cpus ?: current->group_leader->cpus_ptr;
+	int err;
+
+	if (cpus) {
+		if (cpumask_empty(cpus))
+			return -EINVAL;
+		err = vhost_blk_check_cpus(q, cpus);
+		if (err)
+			return err;
+	}
+	if (q->reqs) {
+		err = set_cpus_allowed_ptr(q->submitter, now) ?:
+		      set_cpus_allowed_ptr(q->completer, now);
+		if (err)
+			return err;
+	}
+	kfree(q->affinity);
+	q->affinity = cpus;
+	return 0;
 }
 
 static int vhost_blk_start_workers(struct vhost_blk_queue *q)

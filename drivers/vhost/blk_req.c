@@ -5,6 +5,7 @@
  */
 
 #include <linux/bio.h>
+#include <linux/ioprio.h>
 #include <linux/kthread.h>
 #include <linux/slab.h>
 
@@ -92,6 +93,22 @@ static int vhost_blk_get_id(struct vhost_blk_req *req, const struct iovec *iov,
 	return 0;
 }
 
+/*
+ * The guest may give a request less priority than the owner has, never more:
+ * a Linux guest always says something, which would undo the owner's ionice.
+ */
+static u16 vhost_blk_ioprio(struct vhost_blk_req *req, u32 hint)
+{
+	u16 owner = vhost_blk_req_backend(req)->ioprio;
+
+	/* A class and a level, and none of the bits between them. */
+	if (hint > IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, IOPRIO_NR_LEVELS - 1) ||
+	    IOPRIO_PRIO_DATA(hint) >= IOPRIO_NR_LEVELS)
+		return owner;
+	/* The lower the value the higher the priority; without a class it is 0. */
+	return max_t(u16, owner, hint);
+}
+
 /* Virtio 1.2, 5.2.6: a request whose layout is legal, any way it is cut up. */
 static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 				unsigned int in, size_t out_len, size_t in_len)
@@ -108,6 +125,7 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 		return -EIO;
 	out_len -= sizeof(hdr);
 	req->type = vhost32_to_cpu(vq, hdr.type);
+	req->ioprio = vhost_blk_ioprio(req, vhost32_to_cpu(vq, hdr.ioprio));
 	sector = vhost64_to_cpu(vq, hdr.sector);
 
 	switch (req->type) {
@@ -178,6 +196,7 @@ static void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_req *req)
 {
 	init_sync_kiocb(iocb, vhost_blk_req_backend(req)->file);
 	iocb->ki_pos = req->pos + req->copied;
+	iocb->ki_ioprio = req->ioprio;
 	/* A guest's disk does not grow, whatever the open mode says. */
 	iocb->ki_flags &= ~IOCB_APPEND;
 	if (req->type == VIRTIO_BLK_T_OUT)
@@ -362,6 +381,7 @@ static void vhost_blk_submit_flush(struct vhost_blk_req *req)
 
 	bio = bio_alloc(be->bdev, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC |
 				     (be->nowait ? REQ_NOWAIT : 0), GFP_KERNEL);
+	bio->bi_ioprio = req->ioprio;
 	bio->bi_private = req;
 	bio->bi_end_io = vhost_blk_flush_end;
 	submit_bio(bio);

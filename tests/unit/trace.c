@@ -17,21 +17,12 @@ struct event {
 	unsigned long long ino, sector, bytes, latency;
 };
 
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-
-	assert_ok(fd);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	close(fd);
-}
-
 static void watch(const char *name, const char *onoff)
 {
 	char path[200];
 
 	snprintf(path, sizeof(path), INSTANCE "/events/vhost_blk/%s/enable", name);
-	write_file(path, onoff);
+	unit_write(path, onoff);
 }
 
 static void watch_all(void)
@@ -64,7 +55,7 @@ static unsigned int events(struct event *event, unsigned int max)
 		nr++;
 	}
 	fclose(f);
-	write_file(INSTANCE "/trace", "");
+	unit_write(INSTANCE "/trace", "");
 	return nr;
 }
 

@@ -265,6 +265,30 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 		fail_msg("the data differs at byte %ld of %zu", at, len);
 }
 
+pid_t worker_find(char role, unsigned int queue)
+{
+	char command[64];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(command, sizeof(command), "pgrep -x 'vhost-%d-%c%u'", getpid(), role, queue);
+	f = popen(command, "re");
+	assert_non_null(f);
+	if (fscanf(f, "%d", &pid) != 1)
+		fail_msg("no worker %c%u", role, queue);
+	pclose(f);
+	return pid;
+}
+
+void unit_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		fail_msg("%s to %s: %s", text, path, strerror(errno));
+	close(fd);
+}
+
 int worker_count(pid_t pid)
 {
 	char prefix[32], path[300], comm[64];

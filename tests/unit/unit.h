@@ -105,6 +105,10 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 /* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
 int worker_count(pid_t pid);
 void expect_workers(pid_t pid, int nr);
+/* This process' worker of a queue: role 's' submits, 'c' completes. */
+pid_t worker_find(char role, unsigned int queue);
+/* Replaces what a file in /sys says. */
+void unit_write(const char *path, const char *text);
 /* A child that ends with the test program at the latest. */
 pid_t child_fork(void);
 /* Waits for a child and returns its exit status, or 256 + signal. */

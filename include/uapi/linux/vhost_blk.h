@@ -124,4 +124,25 @@ struct vhost_blk_write_cache {
 #define VHOST_BLK_SET_WRITE_CACHE _IOW(VHOST_VIRTIO, 0x52, \
 				       struct vhost_blk_write_cache)
 
+/**
+ * struct vhost_blk_affinity - CPUs of a virtqueue's two workers
+ * @index:	number of the virtqueue
+ * @size:	bytes at @mask; 0 takes an earlier mask back
+ * @mask:	address of the mask, one bit per CPU, as of sched_setaffinity(2)
+ */
+struct vhost_blk_affinity {
+	__u32 index;
+	__u32 size;
+	__u64 mask;
+};
+
+/*
+ * Bind a virtqueue's workers to CPUs, attached or not.  It holds for each
+ * attach until the owner is reset.  All CPUs must be online and in the cpuset
+ * of the owner.  Without it workers get the CPUs of the owner's main thread at
+ * the attach.
+ */
+#define VHOST_BLK_SET_AFFINITY	_IOW(VHOST_VIRTIO, 0x54, \
+				     struct vhost_blk_affinity)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The limits and the priority of the process that attached the backend hold for its workers. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <linux/ioprio.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#define CGROUP		"/sys/fs/cgroup/vhost-blk-control"
+#define THREADS		CGROUP "/threads"
+#define IOPS		50
+#define NR		100
+#define CPU_PERCENT	10
+#define LOAD_MS		2000
+
+/* Attaches as a process of the cgroup, and leaves that: the load itself is not limited. */
+static void attach_in_cgroup(struct unit *u, unsigned int num)
+{
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, num);
+	unit_write(CGROUP "/cgroup.procs", "0");
+	unit_attach(u);
+	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+}
+
+static void disk_number(struct unit *u, char *text, size_t size, const char *more)
+{
+	struct stat st;
+
+	assert_ok(fstat(u->disk, &st));
+	snprintf(text, size, "%u:%u%s", major(st.st_rdev), minor(st.st_rdev), more);
+}
+
+static int64_t read_ms(struct unit *u, unsigned int nr)
+{
+	int64_t start = now_ms();
+
+	while (nr--)
+		expect_alive(u);
+	return now_ms() - start;
+}
+
+static void io_max_limits_requests(void **state)
+{
+	struct unit *u = *state;
+	struct null_blk spec = { .size_mib = 1 };
+	int64_t limited, unlimited;
+	char limit[64];
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_number(u, limit, sizeof(limit), " riops=50");
+	unit_write(CGROUP "/io.max", limit);
+	attach_in_cgroup(u, 16);
+	limited = read_ms(u, NR);
+	disk_number(u, limit, sizeof(limit), " riops=max");
+	unit_write(CGROUP "/io.max", limit);
+	unlimited = read_ms(u, NR);
+	print_message("%u reads: %lld ms at %u IOPS, %lld ms without a limit\n", NR,
+		      (long long)limited, IOPS, (long long)unlimited);
+	/* A tenth for what may pass before the limit's first slice of time is over. */
+	assert_true(limited > 900 * NR / IOPS);
+	assert_true(limited < 2000 * NR / IOPS);
+	assert_true(unlimited < limited / 2);
+}
+
+static void io_stat_names_the_owners_cgroup(void **state)
+{
+	struct unit *u = *state;
+	struct null_blk spec = { .size_mib = 1 };
+	unsigned long long rbytes, wbytes, rios, wios;
+	char line[300], disk[32];
+	bool found = false;
+	unsigned int i;
+	char *buf;
+	FILE *f;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	attach_in_cgroup(u, 16);
+	buf = unit_alloc(u, 8 * KIB);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
+	/* At an odd address it takes a helper. */
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 1, 4 * KIB), VIRTIO_BLK_S_OK);
+
+	disk_number(u, disk, sizeof(disk), " ");
+	f = fopen(CGROUP "/io.stat", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(line, disk, strlen(disk)) != 0)
+			continue;
+		found = true;
+		assert_int_equal(sscanf(line + strlen(disk),
+					"rbytes=%llu wbytes=%llu rios=%llu wios=%llu", &rbytes,
+					&wbytes, &rios, &wios), 4);
+		assert_int_equal(rbytes, 8 * KIB);
+		assert_int_equal(wbytes, 12 * KIB);
+		assert_int_equal(rios, 2);
+		assert_int_equal(wios, 3);
+	}
+	fclose(f);
+	assert_true(found);
+}
+
+/* Nanoseconds of CPU time that both workers have had. */
+static uint64_t worker_time(void)
+{
+	unsigned long long time, sum = 0;
+	unsigned int i;
+	char path[64];
+	FILE *f;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/schedstat", worker_find("sc"[i], 0));
+		f = fopen(path, "re");
+		assert_non_null(f);
+		assert_int_equal(fscanf(f, "%llu", &time), 1);
+		fclose(f);
+		sum += time;
+	}
+	return sum;
+}
+
+/* Keeps the ring full for a while; returns the workers' share of a CPU in per cent. */
+static unsigned int load_percent(struct unit *u, struct blk_request *req, unsigned int nr)
+{
+	struct vq_segment data = unit_segment(u, u->sector, SECTOR_SIZE);
+	uint64_t time = worker_time();
+	int64_t start = now_ms();
+	unsigned int i;
+
+	while (now_ms() - start < LOAD_MS) {
+		for (i = 0; i < nr; i++)
+			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
+		vq_submit(req->vq);
+		for (i = 0; i < nr; i++)
+			assert_int_equal(blk_wait(&req[i], TIMEOUT_MS), VIRTIO_BLK_S_OK);
+	}
+	return (worker_time() - time) / 10000 / (now_ms() - start);
+}
+
+static void cpu_max_limits_workers(void **state)
+{
+	struct unit *u = *state;
+	struct null_blk spec = { .size_mib = 1 };
+	unsigned int limited, unlimited;
+	struct blk_request req[64];
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	attach_in_cgroup(u, ARRAY_SIZE(req));
+	unit_requests(req, ARRAY_SIZE(req), &u->vq[0]);
+	expect_alive(u);
+	unlimited = load_percent(u, req, ARRAY_SIZE(req));
+	unit_write(CGROUP "/cpu.max", "10000 100000");
+	limited = load_percent(u, req, ARRAY_SIZE(req));
+	print_message("workers had %u %% of a CPU without a limit, %u %% of %u %%\n", unlimited,
+		      limited, CPU_PERCENT);
+	assert_true(limited <= CPU_PERCENT * 3 / 2);
+	assert_true(unlimited > CPU_PERCENT * 2);
+}
+
+static void *attach_from_a_thread(void *arg)
+{
+	struct unit *u = arg;
+
+	unit_write(THREADS "/cgroup.threads", "0");
+	return (void *)(long)vhost_blk_attach(&u->dev, u->disk);
+}
+
+/* A manager may have put the threads that emulate CPUs, one of which attaches, apart. */
+static void workers_join_the_main_threads_cgroup(void **state)
+{
+	struct unit *u = *state;
+	char path[64], text[100];
+	pthread_t thread;
+	unsigned int i;
+	void *ret;
+	FILE *f;
+
+	unit_memfd(u, MIB);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	unit_write(CGROUP "/cgroup.procs", "0");
+	assert_ok(mkdir(THREADS, 0700));
+	unit_write(THREADS "/cgroup.type", "threaded");
+	assert_int_equal(pthread_create(&thread, NULL, attach_from_a_thread, u), 0);
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	assert_null(ret);
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/cgroup", worker_find("sc"[i], 0));
+		f = fopen(path, "re");
+		assert_non_null(f);
+		assert_non_null(fgets(text, sizeof(text), f));
+		fclose(f);
+		assert_string_equal(text, "0::/vhost-blk-control\n");
+	}
+}
+
+static void set_ioprio(int ioprio)
+{
+	assert_ok(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, ioprio));
+}
+
+/* How many requests of each class mq-deadline has: real-time, best-effort, idle. */
+static void queued(const char *disk, unsigned int *nr)
+{
+	char path[200];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/block/%s/sched/queued", disk);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%u %u %u", &nr[0], &nr[1], &nr[2]), 3);
+	fclose(f);
+}
+
+#define RT(level)	IOPRIO_PRIO_VALUE(IOPRIO_CLASS_RT, level)
+#define BE(level)	IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, level)
+#define IDLE		IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
+
+struct priority {
+	int owner;
+	uint32_t hint;
+	unsigned int class;
+};
+
+/* The owner's priority, and no hint. */
+static const struct priority owner_rt = { RT(2), 0, 0 };
+static const struct priority owner_none = { 0, 0, 1 };
+static const struct priority owner_idle = { IDLE, 0, 2 };
+/* A hint takes priority away, and gives none. */
+static const struct priority idle_hint = { 0, IDLE, 2 };
+static const struct priority rt_hint = { 0, RT(0), 1 };
+static const struct priority be_hint_of_idle = { IDLE, BE(0), 2 };
+static const struct priority be_hint_of_rt = { RT(0), BE(4), 1 };
+static const struct priority rt_hint_of_rt = { RT(4), RT(0), 0 };
+/* No hints: a class or level that is none, more than 16 bits, bits in between. */
+static const struct priority bad_class = { 0, 4 << IOPRIO_CLASS_SHIFT, 1 };
+static const struct priority bad_level = { 0, IDLE | 8, 1 };
+static const struct priority high_bits = { 0, 0x10000 | IDLE, 1 };
+
+static void priority_reaches_the_scheduler(void **state)
+{
+	struct unit *u = *state;
+	const struct priority *priority = u->param;
+	struct null_blk spec = { .size_mib = 1, .delay_us = 300000, .queue_depth = 1 };
+	unsigned int nr[3], class;
+	const char *disk;
+	char path[200];
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk = strrchr(u->path, '/') + 1;
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/scheduler", disk);
+	unit_write(path, "mq-deadline");
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	set_ioprio(priority->owner);
+	unit_attach(u);
+	set_ioprio(0);
+
+	u->sector = unit_alloc(u, SECTOR_SIZE);
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_OUT, 0,
+			  &(struct vq_segment){ guest_address(&u->mem, u->sector), SECTOR_SIZE }, 1));
+	u->req.header->ioprio = priority->hint;
+	vq_submit(&u->vq[0]);
+	usleep(100000);
+	queued(disk, nr);
+	for (class = 0; class < 3; class++)
+		assert_int_equal(nr[class], class == priority->class);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+}
+
+static int control_setup(void **state)
+{
+	if (mkdir(CGROUP, 0700) && errno != EEXIST)
+		return -1;
+	return unit_setup(state);
+}
+
+static int control_teardown(void **state)
+{
+	int ret = unit_teardown(state);
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+	rmdir(THREADS);
+	/* The workers' threads may need a moment to be gone. */
+	while (rmdir(CGROUP)) {
+		if (now_ms() > end)
+			return -1;
+		usleep(10000);
+	}
+	return ret;
+}
+
+#define CONTROL(fn)	{ #fn, fn, control_setup, control_teardown, NULL }
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		CONTROL(io_max_limits_requests),
+		CONTROL(io_stat_names_the_owners_cgroup),
+		CONTROL(cpu_max_limits_workers),
+		CONTROL(workers_join_the_main_threads_cgroup),
+		TEST_ON(priority_reaches_the_scheduler, owner_rt),
+		TEST_ON(priority_reaches_the_scheduler, owner_none),
+		TEST_ON(priority_reaches_the_scheduler, owner_idle),
+		TEST_ON(priority_reaches_the_scheduler, idle_hint),
+		TEST_ON(priority_reaches_the_scheduler, rt_hint),
+		TEST_ON(priority_reaches_the_scheduler, be_hint_of_idle),
+		TEST_ON(priority_reaches_the_scheduler, be_hint_of_rt),
+		TEST_ON(priority_reaches_the_scheduler, rt_hint_of_rt),
+		TEST_ON(priority_reaches_the_scheduler, bad_class),
+		TEST_ON(priority_reaches_the_scheduler, bad_level),
+		TEST_ON(priority_reaches_the_scheduler, high_bits),
+	};
+
+	return unit_run(argc, argv, "control", tests, ARRAY_SIZE(tests));
+}

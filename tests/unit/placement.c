@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Where workers run: with the owner by default, or where VHOST_BLK_SET_AFFINITY binds them. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define CGROUP		"/sys/fs/cgroup/vhost-blk-placement"
+#define LOAD_MS		500
+
+static const unsigned int cpu0 = 0, cpu1 = 1;
+
+static int set_affinity(struct unit *u, unsigned int index, const void *mask, unsigned int size)
+{
+	struct vhost_blk_affinity affinity = {
+		.index = index, .size = size, .mask = (uintptr_t)mask,
+	};
+
+	return ioctl(u->dev.fd, VHOST_BLK_SET_AFFINITY, &affinity);
+}
+
+static int bind_queue(struct unit *u, unsigned int index, unsigned int cpu)
+{
+	uint64_t mask = 1ULL << cpu;
+
+	return set_affinity(u, index, &mask, sizeof(mask));
+}
+
+static void confine(pid_t pid, unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	assert_ok(sched_setaffinity(pid, sizeof(set), &set));
+}
+
+static uint64_t affinity_of(pid_t pid)
+{
+	uint64_t mask = 0;
+	unsigned int cpu;
+	cpu_set_t set;
+
+	assert_ok(sched_getaffinity(pid, sizeof(set), &set));
+	for (cpu = 0; cpu < 64; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			mask |= 1ULL << cpu;
+	return mask;
+}
+
+static void expect_affinity(unsigned int index, uint64_t mask)
+{
+	assert_int_equal(affinity_of(worker_find('s', index)), mask);
+	assert_int_equal(affinity_of(worker_find('c', index)), mask);
+}
+
+/* The CPU that a thread runs on, or ran on last. */
+static int cpu_of(pid_t pid)
+{
+	char path[64], text[500], *at;
+	int field, cpu;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	at = strrchr(text, ')') + 1;
+	/* The state, which follows the name, is field 3. */
+	for (field = 3; field < 39; field++)
+		at = strchr(at + 1, ' ');
+	assert_int_equal(sscanf(at, "%d", &cpu), 1);
+	return cpu;
+}
+
+static void everywhere_by_default(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 2, 16);
+	expect_affinity(0, 3);
+	expect_affinity(1, 3);
+}
+
+/* The CPU is not the one that kicks, so nothing but the mask keeps the workers there. */
+static void bound_workers_stay_under_load(void **state)
+{
+	struct unit *u = *state;
+	unsigned int cpu = *(const unsigned int *)u->param;
+	struct null_blk spec = { .size_mib = 1, .delay_us = 100 };
+	int64_t end = now_ms() + LOAD_MS;
+	pid_t s, c;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 2, 16);
+	assert_ok(bind_queue(u, 0, cpu));
+	unit_attach(u);
+	expect_affinity(0, 1 << cpu);
+	expect_affinity(1, 3);
+	s = worker_find('s', 0);
+	c = worker_find('c', 0);
+	confine(0, !cpu);
+	while (now_ms() < end) {
+		expect_alive(u);
+		assert_int_equal(cpu_of(s), cpu);
+		assert_int_equal(cpu_of(c), cpu);
+	}
+}
+
+static void bound_while_they_run(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 2, 16);
+	assert_ok(bind_queue(u, 1, 1));
+	expect_affinity(0, 3);
+	expect_affinity(1, 2);
+	assert_ok(bind_queue(u, 1, 0));
+	expect_affinity(1, 1);
+	/* An empty mask takes it back. */
+	assert_ok(set_affinity(u, 1, NULL, 0));
+	expect_affinity(1, 3);
+}
+
+static void kept_from_attach_to_attach(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	assert_ok(bind_queue(u, 0, 1));
+	unit_detach(u);
+	unit_attach(u);
+	expect_affinity(0, 2);
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	vhost_blk_close(&u->dev);
+}
+
+static void forgotten_with_the_owner(void **state)
+{
+	struct unit *u = *state;
+	uint64_t features = FEATURES;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	assert_ok(bind_queue(u, 0, 1));
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	vq_free(&u->vq[0]);
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_OWNER));
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &features));
+	assert_ok(vhost_blk_set_memory(&u->dev));
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	expect_affinity(0, 3);
+}
+
+static void *attach_from_another_cpu(void *arg)
+{
+	struct unit *u = arg;
+
+	confine(0, 0);
+	return (void *)(long)vhost_blk_attach(&u->dev, u->disk);
+}
+
+/* A thread of QEMU that emulates a CPU attaches, and may be confined for that. */
+static void the_main_thread_says_where(void **state)
+{
+	struct unit *u = *state;
+	pthread_t thread;
+	void *ret;
+
+	unit_memfd(u, MIB);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	confine(0, 1);
+	assert_int_equal(pthread_create(&thread, NULL, attach_from_another_cpu, u), 0);
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	assert_null(ret);
+	expect_affinity(0, 2);
+	expect_alive(u);
+}
+
+static void bad_masks_are_refused(void **state)
+{
+	struct unit *u = *state;
+	uint64_t mask[512] = { 0 };
+	pid_t pid;
+
+	unit_memfd(u, MIB);
+	unit_start(u, 1, 16);
+	assert_ok(bind_queue(u, 0, 1));
+	assert_errno(set_affinity(u, 0, mask, 8), EINVAL);
+	assert_errno(set_affinity(u, 0, mask, sizeof(mask)), EINVAL);
+	mask[0] = 3;
+	assert_ok(set_affinity(u, 0, mask, 1));
+	assert_ok(set_affinity(u, 0, mask, 128));
+	assert_ok(set_affinity(u, 0, mask, sizeof(mask)));
+	assert_ok(bind_queue(u, 0, 1));
+	assert_errno(set_affinity(u, 0, mask, sizeof(mask) + 8), EINVAL);
+	/* CPUs that are not there, next to one that is. */
+	assert_errno(bind_queue(u, 0, 2), EINVAL);
+	mask[0] = 1 | 1ULL << 63;
+	assert_errno(set_affinity(u, 0, mask, 8), EINVAL);
+	mask[0] = 1;
+	mask[511] = 1;
+	assert_errno(set_affinity(u, 0, mask, sizeof(mask)), EINVAL);
+	assert_errno(set_affinity(u, 0, NULL, 8), EFAULT);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_AFFINITY, NULL), EFAULT);
+	assert_errno(bind_queue(u, VQS_MAX, 1), ENOBUFS);
+	pid = child_fork();
+	if (!pid)
+		_exit(bind_queue(u, 0, 0) != -1 || errno != EPERM);
+	assert_int_equal(child_wait(pid), 0);
+	/* None of that changed anything. */
+	expect_affinity(0, 2);
+}
+
+static void the_cpuset_is_the_limit(void **state)
+{
+	struct unit *u = *state;
+	uint64_t both = 3;
+
+	unit_write(CGROUP "/cpuset.cpus", "1");
+	unit_write(CGROUP "/cgroup.procs", "0");
+	unit_memfd(u, MIB);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	assert_errno(bind_queue(u, 0, 0), EINVAL);
+	assert_errno(set_affinity(u, 0, &both, sizeof(both)), EINVAL);
+	unit_attach(u);
+	expect_affinity(0, 2);
+	assert_ok(bind_queue(u, 0, 1));
+	assert_errno(bind_queue(u, 0, 0), EINVAL);
+	/* A CPU that the cpuset has lost by the next attach. */
+	unit_write(CGROUP "/cpuset.cpus", "0");
+	unit_detach(u);
+	unit_attach(u);
+	expect_affinity(0, 1);
+	expect_alive(u);
+}
+
+static int placement_setup(void **state)
+{
+	if (mkdir(CGROUP, 0700) && errno != EEXIST)
+		return -1;
+	return unit_setup(state);
+}
+
+static int placement_teardown(void **state)
+{
+	int ret = unit_teardown(state);
+	int64_t end = now_ms() + TIMEOUT_MS;
+	cpu_set_t all;
+
+	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+	memset(&all, 0xff, sizeof(all));
+	assert_ok(sched_setaffinity(0, sizeof(all), &all));
+	/* The workers' threads may need a moment to be gone. */
+	while (rmdir(CGROUP)) {
+		if (now_ms() > end)
+			return -1;
+		usleep(10000);
+	}
+	return ret;
+}
+
+#define PLACE(fn)	{ #fn, fn, placement_setup, placement_teardown, NULL }
+#define PLACE_ON(fn, p)	{ #fn "_on_" #p, fn, placement_setup, placement_teardown, (void *)&(p) }
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		PLACE(everywhere_by_default),
+		PLACE_ON(bound_workers_stay_under_load, cpu0),
+		PLACE_ON(bound_workers_stay_under_load, cpu1),
+		PLACE(bound_while_they_run),
+		PLACE(kept_from_attach_to_attach),
+		PLACE(forgotten_with_the_owner),
+		PLACE(the_main_thread_says_where),
+		PLACE(bad_masks_are_refused),
+		PLACE(the_cpuset_is_the_limit),
+	};
+
+	return unit_run(argc, argv, "placement", tests, ARRAY_SIZE(tests));
+}
