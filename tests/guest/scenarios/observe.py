@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest under load, looked at from its host: counters, latency histogram, workers on their CPUs."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import backend
+from checks import check_left_nothing
+from guest import VHOST, Disk, Guest
+from host import TREE, Failure, expect, load_module
+
+READS = 2000
+LOAD = """# load
+fio --name=load --filename=/dev/vda --ioengine=libaio --direct=1 --rw=randread --bs=4k --iodepth=8 --number_ios=%d \
+    --cpus_allowed=0 >/tmp/load.log 2>&1 || { cat /tmp/load.log; exit 1; }
+"""
+
+
+def stats(guest):
+    return guest.qmp.execute("qom-get", {"path": "/machine/peripheral/observed", "property": "stats"})
+
+
+def worker_cpus(guest):
+    """The CPUs that each worker may use, and the one that it used last."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (path / "comm").read_text().strip()
+            if match := re.fullmatch(rf"vhost-{guest.process.pid}-([sc]\d+)", name):
+                last = int((path / "stat").read_text().rpartition(")")[2].split()[36])
+                found[match[1]] = os.sched_getaffinity(int(path.name)), last
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def traced(work):
+    """Do something with the latency script running, and return what the script prints."""
+    with subprocess.Popen([f"{TREE}/tools/vhost-blk-latency.bt"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True) as tracer:
+        line = tracer.stdout.readline()
+        while "Tracing" not in line:
+            if not line or "ERROR" in line:
+                tracer.kill()
+                raise Failure(f"bpftrace does not start: {line}{tracer.stdout.read()}")
+            line = tracer.stdout.readline()
+        # It says so before its probes are all in place.
+        time.sleep(2)
+        work()
+        tracer.send_signal(signal.SIGINT)
+        return tracer.stdout.read()
+
+
+def run(results, device):
+    if device != VHOST:
+        return
+    with ExitStack() as stack:
+        disk = Disk(stack.enter_context(backend.null_block(64)), "block", queues=2,
+                    options=",id=observed,worker-cpus=0:1")
+        load_module()
+        with results.check("observe: boot"):
+            guest = stack.enter_context(Guest([disk], vcpus=2))
+        with results.check("observe: counters of the queues over QMP"):
+            before = stats(guest)
+            guest.run(LOAD % READS, timeout=180)
+            after = stats(guest)
+            reads = [new["read"]["requests"] - old["read"]["requests"] for old, new in zip(before, after)]
+            data = [new["read"]["bytes"] - old["read"]["bytes"] for old, new in zip(before, after)]
+            # The guest's kernel may have read the partition table anew.
+            if not READS <= sum(reads) <= READS + 50 or not READS * 4096 <= sum(data):
+                raise Failure(f"{READS} reads of 4096 bytes were counted as {reads} of {data} bytes")
+            expect("requests in flight after the load", [queue["inflight"] for queue in after], [0, 0])
+            busy = after[reads.index(max(reads))]
+            if not 2 <= busy["max-inflight"] <= 256:
+                raise Failure(f"at depth 8 there were {busy['max-inflight']} requests in flight")
+            if not busy["signals"] or not busy["kicks"]:
+                raise Failure(f"no kicks or no signals: {busy}")
+        with results.check("observe: histogram of latencies by bpftrace"):
+            text = traced(lambda: guest.run(LOAD % READS, timeout=180))
+            number = Path("/sys/block", Path(disk.path).name, "dev").read_text().strip().replace(":", ", ")
+            found = 0
+            for histogram in re.findall(rf"^@usecs\[{number}, 0, [01], 0\]: *\n((?:\[.*\n)+)", text, re.M):
+                found += sum(int(count) for count in re.findall(r"^\[.*?[\])]\s+(\d+) \|", histogram, re.M))
+            if not READS <= found <= READS + 50:
+                raise Failure(f"the histograms hold {found} of {READS} reads:\n{text}")
+        with results.check("observe: workers stay on their CPUs under load"):
+            for queue in range(2):
+                guest.run((LOAD % (READS // 2)).replace("cpus_allowed=0", f"cpus_allowed={queue}"), timeout=180)
+                expect("CPUs of the workers", worker_cpus(guest),
+                       {f"{role}{index}": ({index}, index) for role in "sc" for index in range(2)})
+        with results.check("observe: nothing left behind"):
+            guest.power_off()
+            check_left_nothing(guest)
