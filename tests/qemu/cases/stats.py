@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a person sees and says of the kernel's part of a disk: its counters, and where its workers run."""
+
+import os
+import re
+from pathlib import Path
+
+from harness import IOERR, MQ, OK, SIZE, add_device, disk, driven, node, refused, test
+from host import expect, expect_text
+from machine import READ, WRITE, Machine
+
+from cases.versions import OLD_MODULE
+
+PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
+
+
+def affinities(machine):
+    """The CPUs of each worker, by its name without QEMU's number."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (path / "comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if match := re.fullmatch(rf"vhost-{machine.process.pid}-([sc]\d+)", name):
+            found[match[1]] = os.sched_getaffinity(int(path.name))
+    return found
+
+
+@test
+def stats():
+    """the property stats has an element per queue, which counts what that queue did, also across a reset"""
+    with driven(*node(), *disk(",num-queues=2")) as (machine, driver):
+        idle = machine.execute("qom-get", PATH)
+        expect("queues", [queue["index"] for queue in idle], [0, 1])
+        expect("requests of an idle disk", idle[0]["read"], {"requests": 0, "bytes": 0, "errors": 0})
+        for _ in range(2):
+            driver.start(queues=2, features=MQ)
+            expect("a read", driver.queues[0].request(READ, 1)[0], OK)
+            expect("a write", driver.queues[1].request(WRITE, 2, bytes(512))[0], OK)
+            expect("a read beyond the end", driver.queues[1].request(READ, SIZE // 512)[0], IOERR)
+        first, second = machine.execute("qom-get", PATH)
+        expect("reads of queue 0", first["read"], {"requests": 2, "bytes": 1024, "errors": 0})
+        expect("writes of queue 0", first["write"]["requests"], 0)
+        expect("writes of queue 1", second["write"], {"requests": 2, "bytes": 1024, "errors": 0})
+        expect("reads of queue 1", second["read"], {"requests": 2, "bytes": 0, "errors": 2})
+        expect("queue 1", {name: second[name] for name in ("batches", "max-inflight", "inflight")},
+               {"batches": 4, "max-inflight": 1, "inflight": 0})
+        # QEMU kicks by itself at each start.
+        expect("kicks of queue 1", second["kicks"], 4 + 2)
+        expect("notifications of queue 1", second["signals"] + second["signals-saved"], 4)
+        expect("all names", sorted(second), sorted(
+            ["index", "read", "write", "flush", "discard", "write-zeroes", "secure-erase", "other", "kicks",
+             "submit-wakeups", "complete-wakeups", "batches", "signals", "signals-saved", "max-inflight", "inflight"]))
+
+
+@test
+def stats_of_an_older_module():
+    """a module that does not count gives an error to who reads stats, and serves the disk"""
+    with driven(*node(), *disk(), wrapper=OLD_MODULE) as (machine, driver):
+        with refused("stats: the vhost_blk module does not count requests, load a newer one"):
+            machine.execute("qom-get", PATH)
+        driver.start()
+        expect("a read", driver.queues[0].request(READ, 1)[0], OK)
+
+
+@test
+def worker_cpus():
+    """worker-cpus binds both workers of each queue: one list for all, or several in turn"""
+    for value, wanted in {"1": [{1}, {1}, {1}], "1:0": [{1}, {0}, {1}], "0-1:0:1": [{0, 1}, {0}, {1}],
+                          "0,,1": [{0, 1}] * 3}.items():
+        with driven(*node(), *disk(f",num-queues=3,worker-cpus={value}")) as (machine, driver):
+            driver.start(queues=3, features=MQ)
+            for _ in range(2):
+                expect(f"CPUs of the workers with worker-cpus={value}", affinities(machine),
+                       {f"{role}{queue}": cpus for queue, cpus in enumerate(wanted) for role in "sc"})
+                # It holds after the guest's driver has begun anew.
+                driver.start(queues=3, features=MQ)
+
+
+@test
+def workers_follow_qemu():
+    """without worker-cpus the workers run where QEMU's main thread may"""
+    with driven(*node(), *disk(), wrapper=["taskset", "-c", "1"]) as (machine, driver):
+        driver.start()
+        expect("CPUs of the workers", affinities(machine), {"s0": {1}, "c0": {1}})
+
+
+@test
+def bad_worker_cpus():
+    """worker-cpus that cannot be is refused, and the error names it"""
+    with Machine(*node()) as machine:
+        for value in "", "x", "1-", "-1", "1-0", "0,,1", "0:", "0-1x", "8192":
+            with refused("worker-cpus: '.*' is not a list of CPUs such as 0-3,8"):
+                add_device(machine, **{"worker-cpus": value, "num-queues": 2})
+        with refused("worker-cpus: of '4000' a CPU is offline or not in the cpuset"):
+            add_device(machine, **{"worker-cpus": "4000"})
+        with refused("worker-cpus has 3 lists of CPUs for 2 queues"):
+            add_device(machine, **{"worker-cpus": "0:0:0", "num-queues": 2})
+        add_device(machine, **{"worker-cpus": "0:1", "num-queues": 2})
+        expect_text("0:1", machine.execute("qom-get", {**PATH, "property": "worker-cpus"}))
