@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import backend
-from guest import VHOST
 from host import Failure, expect, shell, unload_module
 
 # From one sector to 1 MiB, most of the requests small.
@@ -136,7 +135,7 @@ def check_identity(guest, name, disk):
 
 def check_workers(guest):
     """Two workers per queue, and it was they who did the work."""
-    if any(disk.device != VHOST for disk in guest.disks):
+    if not all(disk.is_vhost() for disk in guest.disks):
         return
     workers = guest.workers()
     wanted = sorted(f"vhost-{guest.process.pid}-{kind}{queue}"

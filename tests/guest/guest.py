@@ -17,6 +17,7 @@ from host import TREE, Failure, shell
 from qmp import Qmp
 
 VHOST = "vhost-blk-pci"
+KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off quiet"
 
 
 @functools.cache
@@ -54,6 +55,9 @@ class Disk:
     read_only: bool = False
     options: str = ""  # more properties of the device
 
+    def is_vhost(self):
+        return self.device.startswith("vhost-blk-")
+
     def size(self):
         with open(self.path, "rb") as backend:
             return backend.seek(0, os.SEEK_END)
@@ -64,7 +68,7 @@ class Disk:
         node = (f"driver={driver},node-name={self.serial},filename={self.path}"
                 f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}")
         device = f"{self.device},drive={self.serial},serial={self.serial},num-queues={self.queues}"
-        if self.device == VHOST:
+        if self.is_vhost():
             return ["-blockdev", node, "-device", device + self.options]
         # The way QEMU serves a disk best by itself.
         return ["-object", f"iothread,id=io-{self.serial}",
@@ -81,22 +85,25 @@ class Guest:
     memory: str = "512M"
     boot_timeout: int = 180  # seconds
     machine: str = "pc"
+    from_disk: bool = False  # leave it to the firmware to find a kernel
     kernel_arguments: str = ""
     arguments: tuple = ()  # more of QEMU's
     pass_fds: tuple = ()  # descriptors that QEMU inherits
 
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
-        command = [f"{qemu}/bin/qemu-system-x86_64", "-machine", self.machine, "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
-                   "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
-                   "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
-                   "-append", f"console=ttyS0 mitigations=off quiet {self.kernel_arguments}",
+        command = [f"{qemu}/bin/qemu-system-x86_64", "-machine", self.machine, "-accel", "kvm", "-cpu", "host",
+                   "-smp", str(self.vcpus), "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults",
+                   "-display", "none",
                    "-chardev", f"socket,id=console,path={self.directory}/sysrq,server=on,wait=off"
                                f",logfile={self.directory}/console",
                    "-chardev", f"socket,id=control,path={self.directory}/control,server=on,wait=off",
-                   "-serial", "chardev:console", "-serial", "chardev:control",
+                   "-serial", "chardev:console", "-device", "isa-serial,index=1,chardev=control",
                    "-chardev", f"socket,id=qmp,path={self.directory}/qmp,server=on,wait=off",
                    "-mon", "qmp,mode=control", *self.arguments]
+        if not self.from_disk:
+            command += ["-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
+                        "-append", f"{KERNEL_ARGUMENTS} {self.kernel_arguments}"]
         for disk in self.disks:
             command += disk.arguments()
         return command
