@@ -35,10 +35,16 @@
 			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		\
 			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
 			    BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE) |		\
-			    BIT_ULL(VIRTIO_BLK_F_MQ) |		\
+			    BIT_ULL(VIRTIO_BLK_F_MQ) |			\
+			    BIT_ULL(VIRTIO_BLK_F_DISCARD) |		\
+			    BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) |	\
+			    BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE) |	\
 			    BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 
 #define VHOST_BLK_BACKEND_FEATURES BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
+
+/* Ranges worked on at a time: they keep a device busy, and its end waits. */
+#define VHOST_BLK_RANGE_HELPERS 16
 
 static int vhost_blk_open(struct inode *inode, struct file *file)
 {
@@ -88,10 +94,13 @@ static u16 vhost_blk_owner_ioprio(void)
 
 static void vhost_blk_backend_close(struct vhost_blk_backend *be)
 {
+	unsigned int i;
+
 	if (be->blkcg_css)
 		css_put(be->blkcg_css);
-	if (be->helpers)
-		destroy_workqueue(be->helpers);
+	for (i = 0; i < VHOST_BLK_HELPERS; i++)
+		if (be->helpers[i])
+			destroy_workqueue(be->helpers[i]);
 	fput(be->file);
 	memset(be, 0, sizeof(*be));
 }
@@ -108,23 +117,50 @@ static unsigned int vhost_blk_dio_mask(struct inode *inode,
 	return PAGE_SIZE - 1;
 }
 
-static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
+/* The open file if it is one that can be served, else an error pointer. */
+static struct file *vhost_blk_backend_file(int fd)
 {
 	struct file *file = fget(fd);
-	struct inode *inode;
-	int err = -EINVAL;
+	umode_t mode;
 
 	if (!file)
-		return -EBADF;
+		return ERR_PTR(-EBADF);
+
+	mode = file->f_mapping->host->i_mode;
+	if ((S_ISBLK(mode) || S_ISREG(mode)) &&
+	    (file->f_mode & FMODE_READ) && file->f_op->read_iter &&
+	    (!(file->f_mode & FMODE_WRITE) || file->f_op->write_iter))
+		return file;
+
+	fput(file);
+	return ERR_PTR(-EINVAL);
+}
+
+static int vhost_blk_start_helpers(struct vhost_blk_backend *be)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_HELPERS; i++) {
+		be->helpers[i] = alloc_workqueue("vhost-blk-%d-%u", WQ_UNBOUND,
+						 i == VHOST_BLK_HELP_RANGE ?
+						 VHOST_BLK_RANGE_HELPERS : 0,
+						 task_tgid_nr(current), i);
+		if (!be->helpers[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
+{
+	struct file *file = vhost_blk_backend_file(fd);
+	struct inode *inode;
+	int err;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
 
 	inode = file->f_mapping->host;
-	if (!S_ISBLK(inode->i_mode) && !S_ISREG(inode->i_mode))
-		goto err_fput;
-	if (!(file->f_mode & FMODE_READ) || !file->f_op->read_iter)
-		goto err_fput;
-	if ((file->f_mode & FMODE_WRITE) && !file->f_op->write_iter)
-		goto err_fput;
-
 	be->file = file;
 	be->bdev = S_ISBLK(inode->i_mode) ? I_BDEV(inode) : NULL;
 	be->readonly = !(file->f_mode & FMODE_WRITE);
@@ -136,16 +172,10 @@ static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
 	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
 	be->ioprio = vhost_blk_owner_ioprio();
 	be->blkcg_css = vhost_blk_get_blkcg();
-	be->helpers = alloc_workqueue("vhost-blk-%d", WQ_UNBOUND, 0,
-				      task_tgid_nr(current));
-	if (!be->helpers) {
+	vhost_blk_get_limits(file, &be->limits);
+	err = vhost_blk_start_helpers(be);
+	if (err)
 		vhost_blk_backend_close(be);
-		return -ENOMEM;
-	}
-	return 0;
-
-err_fput:
-	fput(file);
 	return err;
 }
 
@@ -162,7 +192,8 @@ static void vhost_blk_detach(struct vhost_blk *blk)
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_queue_stop(&blk->queues[i]);
 	/* Helpers and vhost_blk_queue_done() may have a last step to do. */
-	flush_workqueue(blk->backend.helpers);
+	for (i = 0; i < VHOST_BLK_HELPERS; i++)
+		flush_workqueue(blk->backend.helpers[i]);
 	synchronize_rcu();
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_queue_free(&blk->queues[i]);
@@ -265,6 +296,23 @@ static long vhost_blk_set_write_cache(struct vhost_blk *blk, void __user *argp)
 	if (err)
 		WRITE_ONCE(blk->write_through, false);
 	return err;
+}
+
+static long vhost_blk_limits(void __user *argp)
+{
+	struct vhost_blk_limits limits;
+	struct file *file;
+
+	if (copy_from_user(&limits, argp, sizeof(limits)))
+		return -EFAULT;
+	if (limits.reserved)
+		return -EINVAL;
+	file = vhost_blk_backend_file(limits.fd);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	vhost_blk_get_limits(file, &limits);
+	fput(file);
+	return copy_to_user(argp, &limits, sizeof(limits)) ? -EFAULT : 0;
 }
 
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
@@ -447,6 +495,8 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_serial(blk, argp);
 	case VHOST_BLK_SET_WRITE_CACHE:
 		return vhost_blk_set_write_cache(blk, argp);
+	case VHOST_BLK_GET_LIMITS:
+		return vhost_blk_limits(argp);
 	case VHOST_GET_FEATURES:
 		return put_user((u64)VHOST_BLK_FEATURES, featurep);
 	case VHOST_SET_FEATURES:

@@ -27,12 +27,22 @@
 #define VHOST_BLK_MAX_IOV	(2 * VHOST_BLK_MAX_RING)
 /* Requests fetched, and used entries written, under one hold of vq->mutex. */
 #define VHOST_BLK_BATCH		32
-/* Segments that a request holds without an allocation. */
+/* Segments or ranges that a request holds without an allocation. */
 #define VHOST_BLK_INLINE_SEGS	8
 /* Type of a request whose header could not be read. */
 #define VHOST_BLK_T_NONE	U32_MAX
+/* Ranges in a request: the most that a Linux guest merges into one. */
+#define VHOST_BLK_MAX_RANGES	256
 
 struct vhost_blk_queue;
+
+/* Helpers of one kind do not wait for those of another. */
+enum vhost_blk_helper {
+	VHOST_BLK_HELP_READ,	/* and flush */
+	VHOST_BLK_HELP_WRITE,	/* also waits while a file system is frozen */
+	VHOST_BLK_HELP_RANGE,	/* discard, write zeroes, secure erase */
+	VHOST_BLK_HELPERS
+};
 
 /**
  * struct vhost_blk_backend - the file behind a device
@@ -46,9 +56,10 @@ struct vhost_blk_queue;
  * @flush_bio:	a flush is one bio: no page cache lies between us and @bdev
  * @dio_mask:	bits that must be clear in the address and the length of each
  *		segment for direct I/O to take it
- * @helpers:	runs what may block, see vhost_blk_req_help()
- * @ioprio:	I/O priority of that process
- * @blkcg_css:	block cgroup of the process that attached the backend
+ * @ioprio:	I/O priority of the process that attached the backend
+ * @limits:	of the requests that carry ranges
+ * @helpers:	run what may block, see vhost_blk_req_help()
+ * @blkcg_css:	block cgroup of that process
  */
 struct vhost_blk_backend {
 	struct file *file;
@@ -60,8 +71,21 @@ struct vhost_blk_backend {
 	bool flush_bio;
 	unsigned int dio_mask;
 	u16 ioprio;
-	struct workqueue_struct *helpers;
+	struct vhost_blk_limits limits;
+	struct workqueue_struct *helpers[VHOST_BLK_HELPERS];
 	struct cgroup_subsys_state *blkcg_css;
+};
+
+/**
+ * struct vhost_blk_range - a part of the backend to discard, zero or erase
+ * @sector:	its first sector
+ * @nr_sectors:	their number
+ * @unmap:	its space may be freed
+ */
+struct vhost_blk_range {
+	u64 sector;
+	u32 nr_sectors;
+	bool unmap;
 };
 
 /**
@@ -71,9 +95,10 @@ struct vhost_blk_backend {
  * @help:	runs what the asynchronous attempt left over
  * @q:		the queue it came from
  * @segs:	data segments: @inline_segs, or an allocation if there are more
- * @nr_segs:	number of @segs
+ * @ranges:	the same for requests that carry ranges instead of data
+ * @nr_segs:	number of @segs or @ranges
  * @pos:	byte offset in the backend
- * @len:	data bytes asked for
+ * @len:	data bytes asked for, or bytes of the list of ranges
  * @copied:	data bytes transferred so far
  * @status:	the status byte in guest memory, NULL if there is none
  * @ret:	bytes moved by the last attempt, or a negative errno
@@ -89,13 +114,17 @@ struct vhost_blk_backend {
  *		write-through mode when it was fetched, or is by now
  * @freeze:	holds freeze protection of the backend's file system
  * @inline_segs: room for the common request
+ * @inline_ranges: the same for ranges
  */
 struct vhost_blk_req {
 	struct kiocb iocb;
 	struct llist_node done_node;
 	struct work_struct help;
 	struct vhost_blk_queue *q;
-	struct iovec *segs;
+	union {
+		struct iovec *segs;
+		struct vhost_blk_range *ranges;
+	};
 	unsigned int nr_segs;
 	loff_t pos;
 	size_t len;
@@ -112,7 +141,10 @@ struct vhost_blk_req {
 	bool bounce;
 	bool dsync;
 	bool freeze;
-	struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
+	union {
+		struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
+		struct vhost_blk_range inline_ranges[VHOST_BLK_INLINE_SEGS];
+	};
 };
 
 /**
@@ -259,5 +291,19 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req);
 int vhost_blk_req_log(struct vhost_blk_req *req);
 void vhost_blk_req_release(struct vhost_blk_req *req);
 int vhost_blk_backend_sync(struct vhost_blk_backend *be);
+bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, size_t len);
+
+/* blk_range.c */
+void vhost_blk_get_limits(struct file *file, struct vhost_blk_limits *limits);
+int vhost_blk_range_parse(struct vhost_blk_req *req, struct iov_iter *list,
+			  size_t in_len);
+int vhost_blk_range_run(struct vhost_blk_req *req);
+
+static inline bool vhost_blk_is_range(struct vhost_blk_req *req)
+{
+	return req->type == VIRTIO_BLK_T_DISCARD ||
+	       req->type == VIRTIO_BLK_T_WRITE_ZEROES ||
+	       req->type == VIRTIO_BLK_T_SECURE_ERASE;
+}
 
 #endif /* _VHOST_BLK_H */

@@ -20,9 +20,13 @@ static struct vhost_blk_backend *vhost_blk_req_backend(struct vhost_blk_req *req
 	return &req->q->blk->backend;
 }
 
-/* Whether the range lies in the backend as large as it is now, in bytes. */
-static bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector,
-			       size_t len)
+/**
+ * vhost_blk_in_range - whether a range lies in the backend as large as it is now
+ * @be:		the backend
+ * @sector:	where the range begins
+ * @len:	its length in bytes
+ */
+bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, size_t len)
 {
 	u64 size = be->bdev ? bdev_nr_bytes(be->bdev) :
 			      i_size_read(be->file->f_mapping->host);
@@ -145,6 +149,10 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 		if (out_len)
 			return -EIO;
 		return vhost_blk_get_id(req, in_iov, in, in_len);
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		return vhost_blk_range_parse(req, &iter, in_len);
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -337,6 +345,8 @@ static void vhost_blk_help(struct work_struct *work)
 	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
 		req->ret = vhost_blk_backend_sync(be);
+	} else if (vhost_blk_is_range(req)) {
+		req->ret = vhost_blk_range_run(req);
 	} else if (vhost_blk_use_mm(req->q->blk)) {
 		req->ret = vhost_blk_help_rw(req);
 		vhost_blk_unuse_mm(req->q->blk);
@@ -350,7 +360,13 @@ static void vhost_blk_help(struct work_struct *work)
 
 static void vhost_blk_req_help(struct vhost_blk_req *req)
 {
-	queue_work(vhost_blk_req_backend(req)->helpers, &req->help);
+	enum vhost_blk_helper kind = VHOST_BLK_HELP_READ;
+
+	if (req->type == VIRTIO_BLK_T_OUT)
+		kind = VHOST_BLK_HELP_WRITE;
+	else if (vhost_blk_is_range(req))
+		kind = VHOST_BLK_HELP_RANGE;
+	queue_work(vhost_blk_req_backend(req)->helpers[kind], &req->help);
 }
 
 /* Called in any context, hard interrupts included. */
@@ -466,8 +482,8 @@ void vhost_blk_req_submit(struct vhost_blk_req *req)
 	trace_vhost_blk_submit(req);
 	if (req->type == VIRTIO_BLK_T_FLUSH && be->flush_bio)
 		vhost_blk_submit_flush(req);
-	else if (req->type == VIRTIO_BLK_T_FLUSH || req->bounce || !be->async ||
-		 vhost_blk_sync_blocks(req))
+	else if (req->type == VIRTIO_BLK_T_FLUSH || vhost_blk_is_range(req) ||
+		 req->bounce || !be->async || vhost_blk_sync_blocks(req))
 		vhost_blk_req_help(req);
 	else
 		vhost_blk_submit_rw(req);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/dm-ioctl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
@@ -26,7 +27,7 @@
 #define NAME_LEN	48
 #define DIR_LEN		128
 
-enum made_kind { MADE_TMPFS, MADE_NULL, MADE_LOOP, MADE_DM, MADE_MOUNT };
+enum made_kind { MADE_TMPFS, MADE_NULL, MADE_SCSI, MADE_LOOP, MADE_DM, MADE_MOUNT };
 
 struct made {
 	enum made_kind kind;
@@ -187,7 +188,9 @@ int backend_null(char *path, const struct null_blk *spec)
 	if (!ret)
 		ret = write_number(dir, "blocksize", spec->block_size ?: 512);
 	if (!ret)
-		ret = write_number(dir, "memory_backed", 1);
+		ret = write_number(dir, "memory_backed", !spec->forgets);
+	if (!ret && spec->discard)
+		ret = write_number(dir, "discard", 1);
 	if (!ret && spec->cache_mib)
 		ret = write_number(dir, "cache_size", spec->cache_mib);
 	if (!ret && spec->queue_depth)
@@ -423,6 +426,33 @@ int backend_fsck(const char *fstype, const char *device)
 	return run(argv);
 }
 
+int backend_scsi(char *path, const char *options)
+{
+	static const char pattern[] =
+		"/sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block/*";
+	char command[1024];
+	glob_t found;
+	int i, ret;
+
+	snprintf(command, sizeof(command), "modprobe sd_mod && modprobe scsi_debug %s", options);
+	ret = run((char *[]){ "sh", "-c", command, NULL });
+	if (ret)
+		return ret;
+	remember(MADE_SCSI, "scsi_debug", "");
+	for (i = 0; i < SETTLE_TRIES; i++) {
+		ret = glob(pattern, 0, NULL, &found);
+		if (!ret) {
+			snprintf(path, BACKEND_PATH_MAX, "/dev/%.100s",
+				 strrchr(found.gl_pathv[0], '/') + 1);
+			globfree(&found);
+			return wait_for_node(path);
+		}
+		usleep(10000);
+	}
+	fprintf(stderr, "backend: scsi_debug has no disk\n");
+	return -ENODEV;
+}
+
 static int remove_one(struct made *m)
 {
 	char dir[DIR_LEN];
@@ -442,6 +472,9 @@ static int remove_one(struct made *m)
 			break;
 		case MADE_DM:
 			ret = dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
+			break;
+		case MADE_SCSI:
+			ret = run((char *[]){ "rmmod", "scsi_debug", NULL });
 			break;
 		case MADE_NULL:
 			snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);

@@ -8,6 +8,7 @@
 #ifndef TESTS_LIB_BACKEND_H
 #define TESTS_LIB_BACKEND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -19,16 +20,20 @@ struct null_blk {
 	unsigned int delay_us;		/* of each completion; 0: completes at once */
 	unsigned int queue_depth;	/* 0: the driver's own */
 	unsigned int cache_mib;		/* volatile write cache; 0: none */
+	bool discard;
+	bool forgets;			/* keeps nothing that is written to it */
 };
 
 /* A tmpfs of this process' own, with room for size bytes. */
 int backend_tmpfs(char *dir, size_t size);
 /* A sparse file. */
 int backend_file(char *path, const char *dir, const char *name, size_t size);
-/* A null_blk device which keeps what is written to it. */
+/* A null_blk device. */
 int backend_null(char *path, const struct null_blk *spec);
 /* Makes the null_blk device at path disappear, as if it were unplugged. */
 int backend_null_unplug(const char *path);
+/* A disk of the module scsi_debug, loaded with these options; one at a time. */
+int backend_scsi(char *path, const char *options);
 /* A loop device over a file. */
 int backend_loop(char *path, const char *file);
 /* A device-mapper device from lines of "start length target arguments". */

@@ -46,12 +46,18 @@ int blk_add_chain(struct blk_request *req, const struct vq_segment *segment,
 	return vq_add(req->vq, segment, nr_out, nr_in, req);
 }
 
+static bool data_is_readable(uint32_t type)
+{
+	return type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
+	       type == VIRTIO_BLK_T_WRITE_ZEROES || type == VIRTIO_BLK_T_SECURE_ERASE;
+}
+
 int blk_add(struct blk_request *req, uint32_t type, uint64_t sector,
 	    const struct vq_segment *data, unsigned int nr_data)
 {
 	const struct guest_memory *mem = req->vq->dev->mem;
 	struct vq_segment segment[SEGMENTS_MAX];
-	unsigned int nr_out = type == VIRTIO_BLK_T_OUT ? nr_data + 1 : 1;
+	unsigned int nr_out = data_is_readable(type) ? nr_data + 1 : 1;
 
 	if (nr_data > SEGMENTS_MAX - 2)
 		return -E2BIG;

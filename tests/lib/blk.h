@@ -27,7 +27,7 @@ int blk_request_init(struct blk_request *req, struct vq *vq, unsigned int table_
 /* Readies a request that is to be put on the ring by hand. */
 void blk_request_prepare(struct blk_request *req, uint32_t type, uint64_t sector);
 
-/* Adds a request; data is readable by the device for OUT, else writable. */
+/* Adds a request; data is readable by the device for OUT and lists of ranges, else writable. */
 int blk_add(struct blk_request *req, uint32_t type, uint64_t sector,
 	    const struct vq_segment *data, unsigned int nr_data);
 /* Adds one whose chain the caller laid out. */

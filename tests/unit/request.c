@@ -162,7 +162,7 @@ static void get_id_fills_split_buffers(void **state)
 	assert_memory_equal(buf + 300, "ijklmnopqrst", 13);
 }
 
-/* Discard and write zeroes are not offered, so they are unknown too. */
+/* Discard, write zeroes and secure erase are not negotiated, so they are unknown too. */
 static void unknown_types_are_unsupported(void **state)
 {
 	static const uint32_t type[] = {

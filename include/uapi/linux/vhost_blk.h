@@ -145,4 +145,54 @@ struct vhost_blk_affinity {
 #define VHOST_BLK_SET_AFFINITY	_IOW(VHOST_VIRTIO, 0x54, \
 				     struct vhost_blk_affinity)
 
+/**
+ * struct vhost_blk_limits - what a backend can do
+ * @fd:		in: the opened backend
+ * @reserved:	in: must be 0
+ * @logical_block_size: smallest unit of I/O, in bytes; 512 for a file
+ * @physical_block_size: smallest unit written without a read, in bytes
+ * @alignment_offset: bytes by which the first physical block begins early
+ * @min_io_size: preferred smallest I/O in bytes; 0 if there is none
+ * @opt_io_size: preferred I/O in bytes; 0 if there is none
+ * @max_discard_sectors: sectors of a DISCARD segment; 0 if there is no discard
+ * @max_discard_seg: segments of a DISCARD
+ * @discard_sector_alignment: sectors that are discarded together
+ * @max_write_zeroes_sectors: sectors of a WRITE_ZEROES segment; 0 if there is
+ *		no such request
+ * @max_write_zeroes_seg: segments of a WRITE_ZEROES
+ * @write_zeroes_may_unmap: 1 if WRITE_ZEROES with the unmap flag can free space
+ * @max_secure_erase_sectors: sectors of a SECURE_ERASE segment; 0 if there is
+ *		no such request
+ * @max_secure_erase_seg: segments of a SECURE_ERASE
+ * @secure_erase_sector_alignment: sectors that are erased together
+ *
+ * Sectors have 512 bytes.  From @max_discard_sectors on, names and meaning are
+ * those of struct virtio_blk_config.  How @fd is open makes no difference.
+ */
+struct vhost_blk_limits {
+	__s32 fd;
+	__u32 reserved;
+	__u32 logical_block_size;
+	__u32 physical_block_size;
+	__u32 alignment_offset;
+	__u32 min_io_size;
+	__u32 opt_io_size;
+	__u32 max_discard_sectors;
+	__u32 max_discard_seg;
+	__u32 discard_sector_alignment;
+	__u32 max_write_zeroes_sectors;
+	__u32 max_write_zeroes_seg;
+	__u32 write_zeroes_may_unmap;
+	__u32 max_secure_erase_sectors;
+	__u32 max_secure_erase_seg;
+	__u32 secure_erase_sector_alignment;
+};
+
+/*
+ * Ask what an opened backend can do, for the guest's configuration space.  It
+ * need not be attached, and no owner is needed.
+ */
+#define VHOST_BLK_GET_LIMITS	_IOWR(VHOST_VIRTIO, 0x55, \
+				      struct vhost_blk_limits)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -1,0 +1,1018 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Requests that carry ranges: discard, write zeroes, secure erase; and the limits of backends. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define DISK_SIZE	(8 * MIB)
+#define SECTORS		(DISK_SIZE / SECTOR_SIZE)
+#define MAX_RANGES	256
+#define UNMAP		VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+
+#define DISCARD		BIT64(VIRTIO_BLK_F_DISCARD)
+#define WRITE_ZEROES	BIT64(VIRTIO_BLK_F_WRITE_ZEROES)
+#define SECURE_ERASE	BIT64(VIRTIO_BLK_F_SECURE_ERASE)
+#define ALL		(DISCARD | WRITE_ZEROES | SECURE_ERASE)
+
+typedef struct virtio_blk_discard_write_zeroes range_t;
+
+static const uint32_t range_types[] = {
+	VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE,
+};
+
+/* Made once for the whole program. */
+static char tmpfs[BACKEND_PATH_MAX];
+static char ext4[BACKEND_PATH_MAX];
+static char xfs[BACKEND_PATH_MAX];
+
+struct kind {
+	enum { ON_FILE, ON_NULL, ON_LOOP, ON_SCSI } on;
+	const char *dir;
+	int flags;
+	unsigned int block_size;
+	bool keeps;	/* no discard */
+};
+
+static const struct kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
+static const struct kind ext4_file = { .on = ON_FILE, .dir = ext4 };
+static const struct kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
+static const struct kind xfs_file = { .on = ON_FILE, .dir = xfs };
+static const struct kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
+static const struct kind null_cached = { .on = ON_NULL };
+static const struct kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
+static const struct kind null_keeping = { .on = ON_NULL, .flags = O_DIRECT, .keeps = true };
+static const struct kind loop_cached = { .on = ON_LOOP };
+static const struct kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
+static const struct kind scsi_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 512 };
+static const struct kind scsi_4k_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 4096 };
+static const struct kind scsi_4k_cached = { .on = ON_SCSI, .block_size = 4096 };
+
+static int make_filesystem(char *dir, const char *fstype, size_t size)
+{
+	char image[BACKEND_PATH_MAX], device[BACKEND_PATH_MAX];
+
+	if (backend_file(image, tmpfs, fstype, size) || backend_loop(device, image))
+		return -1;
+	return backend_mkfs(dir, fstype, device);
+}
+
+static int make_disks(void **state)
+{
+	(void)state;
+	if (backend_tmpfs(tmpfs, 512 * MIB) || make_filesystem(ext4, "ext4", 64 * MIB))
+		return -1;
+	return make_filesystem(xfs, "xfs", 320 * MIB);
+}
+
+static int remove_disks(void **state)
+{
+	(void)state;
+	return backend_remove_since(0);
+}
+
+/* Opens a disk of some kind; a file that shows how much space it takes, if there is one. */
+static int open_kind(struct unit *u, const struct kind *kind)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = !kind->keeps };
+	char image[BACKEND_PATH_MAX], options[160];
+	int space = -1;
+
+	switch (kind->on) {
+	case ON_FILE:
+		assert_ok(backend_file(u->path, kind->dir, "disk", DISK_SIZE));
+		space = open(u->path, O_RDWR | O_CLOEXEC);
+		assert_ok(space);
+		break;
+	case ON_NULL:
+		assert_ok(backend_null(u->path, &spec));
+		break;
+	case ON_LOOP:
+		assert_ok(backend_file(image, tmpfs, "image", DISK_SIZE));
+		space = open(image, O_RDWR | O_CLOEXEC);
+		assert_ok(space);
+		assert_ok(backend_loop(u->path, image));
+		break;
+	case ON_SCSI:
+		snprintf(options, sizeof(options),
+			 "dev_size_mb=%lu sector_size=%u lbpu=1 lbpws=1 lbprz=1 delay=0",
+			 DISK_SIZE / MIB, kind->block_size);
+		assert_ok(backend_scsi(u->path, options));
+		break;
+	}
+	unit_disk(u, u->path, O_RDWR | kind->flags);
+	return space;
+}
+
+static void start(struct unit *u, uint64_t features, unsigned int num)
+{
+	unit_open(u, FEATURES | features);
+	unit_vqs(u, 1, num);
+	unit_attach(u);
+}
+
+static range_t range(uint64_t sector, uint32_t nr, uint32_t flags)
+{
+	return (range_t) { .sector = sector, .num_sectors = nr, .flags = flags };
+}
+
+/* One request with these ranges; returns its status. */
+static int io(struct unit *u, uint32_t type, const range_t *ranges, unsigned int nr)
+{
+	range_t *list = unit_alloc(u, nr * sizeof(*list));
+	int status;
+
+	memcpy(list, ranges, nr * sizeof(*list));
+	status = unit_io(u, type, 0, list, nr * sizeof(*list));
+	assert_int_equal(u->req.used_len, 1);
+	return status;
+}
+
+static int io1(struct unit *u, uint32_t type, uint64_t sector, uint32_t nr, uint32_t flags)
+{
+	range_t one = range(sector, nr, flags);
+
+	return io(u, type, &one, 1);
+}
+
+static void expect_zero(int fd, uint64_t offset, size_t len)
+{
+	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	size_t i;
+
+	assert_non_null(buf);
+	assert_int_equal(pread(fd, buf, len, offset), len);
+	for (i = 0; i < len && !buf[i]; i++)
+		;
+	free(buf);
+	if (i < len)
+		fail_msg("the disk is not zero at byte %llu", (unsigned long long)offset + i);
+}
+
+static uint64_t space_taken(int fd)
+{
+	struct stat st;
+
+	assert_ok(fsync(fd));
+	assert_ok(fstat(fd, &st));
+	return st.st_blocks * 512;
+}
+
+/* Two ranges are gone, what lies around them is not. */
+static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed)
+{
+	range_t two[] = { range(MIB / 512, MIB / 512, flags), range(3 * MIB / 512, 1024, flags) };
+	uint64_t before = 0, after;
+	int space;
+
+	space = open_kind(u, u->param);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start(u, ALL, 16);
+	assert_ok(fsync(u->disk));
+	if (space >= 0)
+		before = space_taken(space);
+	assert_int_equal(io(u, type, two, 2), VIRTIO_BLK_S_OK);
+	/* What a reader of the device itself finds, and what the guest reads. */
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3 * MIB / 512, unit_alloc(u, 512 * KIB),
+				 512 * KIB), VIRTIO_BLK_S_OK);
+	expect_zero(u->disk, MIB, MIB);
+	expect_zero(u->disk, 3 * MIB, 512 * KIB);
+	expect_disk(u->disk, 0, MIB, 1);
+	expect_disk(u->disk, 2 * MIB, MIB, 1);
+	expect_disk(u->disk, 3 * MIB + 512 * KIB, DISK_SIZE - 3 * MIB - 512 * KIB, 1);
+	assert_int_equal(backend_size(u->disk), DISK_SIZE);
+	if (space < 0)
+		return;
+	after = space_taken(space);
+	close(space);
+	if (freed)
+		assert_true(before - after >= MIB + 512 * KIB);
+	else
+		assert_true(after >= before);
+}
+
+static void discard_frees(void **state)
+{
+	two_ranges(*state, VIRTIO_BLK_T_DISCARD, 0, true);
+}
+
+static void zeroes_with_unmap_free(void **state)
+{
+	two_ranges(*state, VIRTIO_BLK_T_WRITE_ZEROES, UNMAP, true);
+}
+
+static void zeroes_without_unmap_keep(void **state)
+{
+	two_ranges(*state, VIRTIO_BLK_T_WRITE_ZEROES, 0, false);
+}
+
+/* A guest to which discard was not offered does not punch holes by another name. */
+static void unmap_needs_discard(void **state)
+{
+	struct unit *u = *state;
+	uint64_t before;
+	int space;
+
+	space = open_kind(u, u->param);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start(u, WRITE_ZEROES, 16);
+	assert_ok(fsync(u->disk));
+	before = space_taken(space);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 4096, UNMAP), VIRTIO_BLK_S_OK);
+	expect_zero(u->disk, 0, 2 * MIB);
+	expect_disk(u->disk, 2 * MIB, MIB, 1);
+	assert_true(space_taken(space) >= before);
+	close(space);
+}
+
+/* Zeroes, writes and reads at random places agree with a model of the disk. */
+static void random_zeroes_agree_with_a_model(void **state)
+{
+	enum { ROUNDS = 200, MOST = 512 };
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	bool buffered = kind->on != ON_FILE && !(kind->flags & O_DIRECT);
+	unsigned int block = buffered || !kind->block_size ? 1 : kind->block_size / SECTOR_SIZE;
+	uint8_t *model, *buf, *copy;
+	uint64_t seed = 7;
+	unsigned int i;
+
+	close(open_kind(u, kind));
+	start(u, ALL, 16);
+	model = calloc(1, DISK_SIZE);
+	copy = aligned_alloc(4096, DISK_SIZE);
+	buf = unit_alloc(u, MOST * SECTOR_SIZE);
+	assert_non_null(model);
+	assert_non_null(copy);
+	for (i = 0; i < ROUNDS; i++) {
+		/* Few places, so that they overlap. */
+		uint64_t sector = random_next(&seed) % (2 * MOST) / block * block;
+		uint32_t nr = (1 + random_next(&seed) % (MOST / block)) * block;
+		uint8_t *at = model + sector * SECTOR_SIZE;
+
+		switch (random_next(&seed) % 4) {
+		case 0:
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, nr * SECTOR_SIZE),
+					 VIRTIO_BLK_S_OK);
+			assert_memory_equal(buf, at, nr * SECTOR_SIZE);
+			break;
+		case 1:
+			nr = random_next(&seed) % 8 < 4 ? block : nr;
+			assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr,
+					     random_next(&seed) % 2 ? UNMAP : 0), VIRTIO_BLK_S_OK);
+			memset(at, 0, nr * SECTOR_SIZE);
+			break;
+		default:
+			pattern_fill(buf, nr * SECTOR_SIZE, sector * SECTOR_SIZE, i);
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector, buf,
+						 nr * SECTOR_SIZE), VIRTIO_BLK_S_OK);
+			memcpy(at, buf, nr * SECTOR_SIZE);
+		}
+	}
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	unit_detach(u);
+	/* Without what the page cache holds. */
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
+	assert_memory_equal(copy, model, DISK_SIZE);
+	free(model);
+	free(copy);
+}
+
+static void discard_at_any_sector(void **state)
+{
+	static const struct { uint64_t sector; uint32_t nr; } part[] = {
+		{ 1, 1 }, { 9, 7 }, { 17, 30 }, { 65, 1000 }, { SECTORS - 9, 9 },
+	};
+	struct unit *u = *state;
+	unsigned int i;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start(u, ALL, 16);
+	for (i = 0; i < ARRAY_SIZE(part); i++)
+		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, part[i].sector, part[i].nr, 0),
+				 VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	for (i = 0; i < ARRAY_SIZE(part); i++) {
+		uint64_t end = part[i].sector + part[i].nr;
+		uint64_t next = i + 1 < ARRAY_SIZE(part) ? part[i + 1].sector : SECTORS;
+
+		expect_disk(u->disk, end * SECTOR_SIZE, (next - end) * SECTOR_SIZE, 1);
+	}
+	expect_disk(u->disk, 0, SECTOR_SIZE, 1);
+}
+
+/* Nothing is touched by a request of which any part is refused. */
+static void invalid_ranges_are_refused(void **state)
+{
+	static const struct {
+		uint64_t sector;
+		uint32_t nr, flags;
+		uint32_t type;	/* 0: both */
+		int status;
+	} bad[] = {
+		{ 8, 8, 2, 0, VIRTIO_BLK_S_UNSUPP },
+		{ 8, 8, 0x80000000, 0, VIRTIO_BLK_S_UNSUPP },
+		{ 8, 8, UINT32_MAX, 0, VIRTIO_BLK_S_UNSUPP },
+		{ 8, 8, UNMAP | 4, 0, VIRTIO_BLK_S_UNSUPP },
+		{ 8, 8, UNMAP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_S_UNSUPP },
+		{ SECTORS - 8, 16, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ SECTORS, 8, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ SECTORS + 8, 0, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ 0, SECTORS + 8, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ 0, UINT32_MAX, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ UINT64_MAX, 8, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ UINT64_MAX - 7, 16, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ 1ULL << 55, 8, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ (1ULL << 55) + 8, 8, 0, 0, VIRTIO_BLK_S_IOERR },
+		{ 1ULL << 63, 8, 0, 0, VIRTIO_BLK_S_IOERR },
+	};
+	struct unit *u = *state;
+	range_t three[3];
+	unsigned int i, t;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start(u, ALL, 16);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		for (t = 0; t < 2; t++) {
+			if (bad[i].type && bad[i].type != range_types[t])
+				continue;
+			three[0] = range(64, 64, 0);
+			three[1] = range(256, 64, 0);
+			three[2] = range(bad[i].sector, bad[i].nr, bad[i].flags);
+			assert_int_equal(io(u, range_types[t], &three[2], 1), bad[i].status);
+			assert_int_equal(io(u, range_types[t], three, 3), bad[i].status);
+			expect_alive(u);
+		}
+	}
+	expect_disk(u->disk, 0, DISK_SIZE, 1);
+	assert_int_equal(backend_size(u->disk), DISK_SIZE);
+}
+
+static void lists_must_be_whole(void **state)
+{
+	static const uint32_t len[] = { 1, 8, 15, 17, 24, 31, 33, 512 + 8, 16 * 257, 65536 };
+	struct unit *u = *state;
+	unsigned int i, t;
+	range_t *list;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, MIB, 1);
+	start(u, ALL, 16);
+	list = unit_alloc(u, 65536);
+	for (i = 0; i < 65536 / sizeof(*list); i++)
+		list[i] = range(i % 64 * 8, 8, 0);
+	for (t = 0; t < 2; t++) {
+		for (i = 0; i < ARRAY_SIZE(len); i++) {
+			assert_int_equal(unit_io(u, range_types[t], 0, list, len[i]),
+					 VIRTIO_BLK_S_IOERR);
+			assert_int_equal(u->req.used_len, 1);
+		}
+		/* An empty list has nothing wrong in it; neither has an empty range. */
+		assert_int_equal(unit_io(u, range_types[t], 0, NULL, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(io1(u, range_types[t], 16, 0, 0), VIRTIO_BLK_S_OK);
+	}
+	expect_disk(u->disk, 0, MIB, 1);
+	expect_alive(u);
+}
+
+static void wrong_direction_is_an_error(void **state)
+{
+	struct unit *u = *state;
+	struct vq_segment chain[4];
+	unsigned int t;
+	range_t *list;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, MIB, 1);
+	start(u, ALL, 16);
+	list = unit_alloc(u, 64);
+	list[0] = range(8, 8, 0);
+	chain[0] = unit_segment(u, u->req.header, 16);
+	chain[1] = unit_segment(u, list, 16);
+	chain[2] = unit_segment(u, list + 1, 16);
+	chain[3] = unit_segment(u, u->req.status, 1);
+	for (t = 0; t < 2; t++) {
+		/* The list for the device to write, and one of each. */
+		unsigned int nr_out;
+
+		for (nr_out = 1; nr_out <= 2; nr_out++) {
+			blk_request_prepare(&u->req, range_types[t], 0);
+			assert_ok(blk_add_chain(&u->req, chain, nr_out, 4 - nr_out));
+			vq_submit(&u->vq[0]);
+			expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+		}
+	}
+	expect_disk(u->disk, 0, MIB, 1);
+	expect_alive(u);
+}
+
+static void need_their_features(void **state)
+{
+	static const uint64_t features[] = { DISCARD, WRITE_ZEROES, SECURE_ERASE };
+	struct unit *u = *state;
+	unsigned int t;
+
+	open_kind(u, &null_direct);
+	disk_fill(u->disk, 0, MIB, 1);
+	for (t = 0; t < ARRAY_SIZE(range_types); t++) {
+		start(u, ALL & ~features[t], 16);
+		assert_int_equal(io1(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+		expect_disk(u->disk, 0, MIB, 1);
+		vhost_blk_close(&u->dev);
+		vq_free(&u->vq[0]);
+	}
+}
+
+/* No disk of a stock kernel in this test host erases securely. */
+static void what_the_backend_cannot_do(void **state)
+{
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+
+	close(open_kind(u, kind));
+	disk_fill(u->disk, 0, MIB, 1);
+	start(u, ALL, 16);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
+	if (kind->keeps)
+		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	expect_disk(u->disk, 0, MIB, 1);
+}
+
+static void read_only_backends_are_not_touched(void **state)
+{
+	struct unit *u = *state;
+	unsigned int t;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, MIB, 1);
+	close(u->disk);
+	unit_disk(u, u->path, O_RDONLY | ((const struct kind *)u->param)->flags);
+	start(u, ALL, 16);
+	for (t = 0; t < ARRAY_SIZE(range_types); t++)
+		assert_int_equal(io1(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_IOERR);
+	expect_disk(u->disk, 0, MIB, 1);
+	expect_alive(u);
+}
+
+/* Logical blocks of 4 KiB: not touched in part. */
+static void parts_of_a_block(void **state)
+{
+	static const struct { uint64_t sector; uint32_t nr; } part[] = {
+		{ 0, 1 }, { 1, 8 }, { 4, 4 }, { 8, 12 }, { 7, 1 },
+	};
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *buf;
+
+	open_kind(u, &scsi_4k_direct);
+	disk_fill(u->disk, 0, MIB, 1);
+	start(u, ALL, 16);
+	buf = unit_alloc(u, 65536);
+	for (i = 0; i < ARRAY_SIZE(part); i++) {
+		uint64_t sector = part[i].sector;
+		uint32_t nr = part[i].nr;
+
+		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, UNMAP),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector, buf, nr * SECTOR_SIZE),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, nr * SECTOR_SIZE),
+				 VIRTIO_BLK_S_IOERR);
+	}
+	expect_disk(u->disk, 0, MIB, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 8192), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, 8192, 4096, 1);
+	/* At any byte of memory, but whole blocks of the disk. */
+	pattern_fill(buf + 3, 8192, 65536, 2);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 128, buf + 3, 8192), VIRTIO_BLK_S_OK);
+	expect_disk(u->disk, 65536, 8192, 2);
+}
+
+/* The longest list, cut into descriptors anywhere; header and list in one descriptor. */
+static void lists_in_pieces(void **state)
+{
+	static const uint32_t cut[] = { 16 * MAX_RANGES, 16, 7, 1000, 4095 };
+	struct unit *u = *state;
+	struct vq_segment piece[1000];
+	unsigned int i, c, n;
+	uint32_t left, len;
+	char *area, *p;
+
+	open_kind(u, &null_direct);
+	start(u, ALL, 1024);
+	assert_ok(blk_request_init(&u->req, &u->vq[0], 1024));
+	area = unit_alloc(u, 65536);
+	for (c = 0; c < ARRAY_SIZE(cut); c++) {
+		disk_fill(u->disk, 0, DISK_SIZE, c);
+		/* Every other 16 KiB. */
+		for (i = 0; i < MAX_RANGES; i++)
+			((range_t *)(area + 16))[i] = range(i * 64, 32, 0);
+		memset(area, 0, 16);
+		((struct virtio_blk_outhdr *)area)->type = range_types[c % 2];
+		left = 16 + 16 * MAX_RANGES;
+		n = 0;
+		for (p = area; left; p += len, left -= len) {
+			len = left < cut[c] ? left : cut[c];
+			/* With the header in the first of them. */
+			if (!n && cut[c] >= 16)
+				len = left < cut[c] + 16 ? left : cut[c] + 16;
+			piece[n++] = unit_segment(u, p, len);
+		}
+		piece[n] = unit_segment(u, u->req.status, 1);
+		blk_request_prepare(&u->req, 0, 0);
+		assert_ok(blk_add_chain(&u->req, piece, n, 1));
+		vq_submit(&u->vq[0]);
+		expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+		for (i = 0; i < MAX_RANGES; i++) {
+			expect_zero(u->disk, i * 32 * KIB, 16 * KIB);
+			expect_disk(u->disk, i * 32 * KIB + 16 * KIB, 16 * KIB, c);
+		}
+	}
+}
+
+static void list_is_gone(void **state)
+{
+	struct unit *u = *state;
+	char *area;
+
+	open_kind(u, &null_direct);
+	disk_fill(u->disk, 0, MIB, 1);
+	start(u, ALL, 16);
+	area = unit_alloc(u, 8192);
+	((range_t *)(area + 4096))[-1] = range(8, 8, 0);
+	assert_ok(munmap(area + 4096, 4096));
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_DISCARD, 0, area + 4096 - 16, 32);
+	expect_end(&u->req, VIRTIO_BLK_S_IOERR, 1);
+	expect_disk(u->disk, 0, MIB, 1);
+}
+
+struct changer {
+	volatile range_t *range;
+	volatile bool stop;
+};
+
+static void *change_ranges(void *arg)
+{
+	struct changer *c = arg;
+
+	while (!c->stop) {
+		c->range->sector = SECTORS / 2;
+		c->range->num_sectors = 8;
+		c->range->flags = 0;
+		c->range->num_sectors = SECTORS;
+		c->range->sector = UINT64_MAX - 15;
+		c->range->flags = 8;
+		c->range->num_sectors = 16;
+	}
+	return NULL;
+}
+
+/* A list that changes while it is looked at is either refused or one of what it was. */
+static void list_changes_while_parsed(void **state)
+{
+	enum { TRIES = 3000 };
+	struct unit *u = *state;
+	unsigned int i, ended[3] = { 0 };
+	struct changer changer = { 0 };
+	pthread_t thread;
+	range_t *list;
+	int status;
+
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start(u, ALL, 16);
+	list = unit_alloc(u, 4096);
+	changer.range = list;
+	assert_int_equal(pthread_create(&thread, NULL, change_ranges, &changer), 0);
+	for (i = 0; i < TRIES; i++) {
+		status = unit_io(u, range_types[i % 2], 0, list, sizeof(*list));
+		assert_in_range(status, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP);
+		ended[status]++;
+	}
+	changer.stop = true;
+	pthread_join(thread, NULL);
+	/* 16 sectors from the middle on are the most that any valid mixture touches. */
+	expect_disk(u->disk, 0, DISK_SIZE / 2, 1);
+	expect_disk(u->disk, DISK_SIZE / 2 + 16 * SECTOR_SIZE, DISK_SIZE / 2 - 16 * SECTOR_SIZE, 1);
+	expect_alive(u);
+}
+
+/* More of them than helpers can hold, on a device that takes a second for each. */
+static void others_are_not_held_up(void **state)
+{
+	enum { NR = 400 };
+	struct unit *u = *state;
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
+	char below[BACKEND_PATH_MAX], table[512];
+	struct blk_request *req = calloc(NR, sizeof(*req));
+	unsigned int i, waiting = 0;
+	uint8_t *buf;
+
+	assert_non_null(req);
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %lu linear %s 0\n", SECTORS, below);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR);
+	disk_fill(u->disk, 0, MIB, 1);
+	assert_ok(fsync(u->disk));
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	start(u, ALL, 1024);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, 4096);
+	assert_ok(backend_dm_suspend(u->path));
+	for (i = 0; i < NR; i++) {
+		range_t *one = guest_alloc(&u->mem, 0, sizeof(*one), 16);
+
+		*one = range(MIB / 512 + i * 32, 32, 0);
+		unit_submit_one(u, &req[i], range_types[i % 2], 0, one, sizeof(*one));
+	}
+	/* From the cache, into the cache, and a helper's work without the disk. */
+	for (i = 0; i < 16; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 4096, i * 4096, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
+	}
+	for (i = 0; i < NR; i++)
+		waiting += !req[i].done;
+	assert_ok(backend_dm_resume(u->path));
+	assert_int_equal(waiting, NR);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+	free(req);
+}
+
+/* A frozen file system takes neither holes nor zeroes, and holds up nothing but them. */
+static void frozen_file_system(void **state)
+{
+	enum { NR = 300 };
+	struct unit *u = *state;
+	struct blk_request *req = calloc(NR, sizeof(*req));
+	unsigned int i, reads = 0, ended = 0;
+	uint8_t *buf;
+	int dir;
+
+	assert_non_null(req);
+	close(open_kind(u, u->param));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	assert_ok(fsync(u->disk));
+	start(u, ALL, 1024);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, 8192);
+	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(dir);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_ok(ioctl(dir, FIFREEZE, 0));
+	/* One in three a write: more than there can be helpers of all kinds together. */
+	for (i = 0; i < NR; i++) {
+		range_t *one = guest_alloc(&u->mem, 0, sizeof(*one), 16);
+
+		*one = range(4096 + i * 8, 8, 0);
+		if (i % 3 < 2)
+			unit_submit_one(u, &req[i], range_types[i % 3], 0, one, sizeof(*one));
+		else
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
+	}
+	for (i = 0; i < 16; i++) {
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 64, buf + 4096, 4096);
+		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
+			break;
+		reads += pattern_differs(buf + 4096, 4096, i * 64 * SECTOR_SIZE, 1) < 0;
+	}
+	usleep(QUIET_MS * 1000);
+	blk_reap(&u->vq[0]);
+	for (i = 0; i < NR; i++)
+		ended += req[i].done;
+	assert_ok(ioctl(dir, FITHAW, 0));
+	close(dir);
+	assert_int_equal(reads, 16);
+	assert_int_equal(ended, 0);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+	expect_zero(u->disk, 2 * MIB, NR * 4096);
+	free(req);
+}
+
+/* More writes than one kind of helper takes at a time: reads have their own. */
+static void many_writes_to_a_frozen_file_system(void **state)
+{
+	enum { NR = 600 };
+	struct unit *u = *state;
+	struct blk_request *req = calloc(NR, sizeof(*req));
+	unsigned int i, reads = 0;
+	uint8_t *buf;
+	int dir;
+
+	assert_non_null(req);
+	close(open_kind(u, &ext4_file));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	assert_ok(fsync(u->disk));
+	start(u, ALL, 1024);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, 8192);
+	dir = open(ext4, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(dir);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	assert_ok(ioctl(dir, FIFREEZE, 0));
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
+	for (i = 0; i < 8; i++) {
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 64, buf + 4096, 4096);
+		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
+			break;
+		reads += pattern_differs(buf + 4096, 4096, i * 64 * SECTOR_SIZE, 1) < 0;
+	}
+	assert_ok(ioctl(dir, FITHAW, 0));
+	close(dir);
+	assert_int_equal(reads, 8);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
+	free(req);
+}
+
+/* A backend that fails fails the request. */
+static void failing_device(void **state)
+{
+	struct unit *u = *state;
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
+	char below[BACKEND_PATH_MAX], table[256];
+	unsigned int half = SECTORS / 2;
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %u linear %s 0\n%u %u error \n", half, below, half, half);
+	assert_ok(backend_dm(u->path, table));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE / 2, 1);
+	start(u, ALL, 16);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, half, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, half - 8, 16, 0), VIRTIO_BLK_S_IOERR);
+	expect_disk(u->disk, 0, (half - 8) * SECTOR_SIZE, 1);
+	expect_alive(u);
+}
+
+/* An ENOSPC is an error of the backend, and the file does not grow. */
+static void full_file_system(void **state)
+{
+	struct unit *u = *state;
+	char dir[BACKEND_PATH_MAX];
+
+	assert_ok(backend_tmpfs(dir, MIB));
+	assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
+	unit_disk(u, u->path, O_RDWR);
+	start(u, ALL, 16);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, UNMAP), VIRTIO_BLK_S_OK);
+	assert_int_equal(backend_size(u->disk), DISK_SIZE);
+	expect_zero(u->disk, 0, DISK_SIZE);
+}
+
+/* Half a terabyte of zeroes to write, and nobody left to wait for it. */
+static void owner_dies(void **state)
+{
+	enum { NR = 16 };
+	struct null_blk spec = { .size_mib = 1 << 20, .forgets = true };
+	struct unit *u = *state;
+	int64_t begin;
+	pid_t pid;
+	int go[2];
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	assert_ok(pipe2(go, O_CLOEXEC));
+	pid = child_fork();
+	if (!pid) {
+		struct blk_request req[NR];
+		range_t *list;
+		unsigned int i;
+
+		start(u, ALL, 64);
+		unit_requests(req, NR, &u->vq[0]);
+		list = unit_alloc(u, 4096);
+		for (i = 0; i < MAX_RANGES; i++)
+			list[i] = range((uint64_t)i * 8 * MIB, 128 * MIB / SECTOR_SIZE, 0);
+		for (i = 0; i < NR; i++)
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_WRITE_ZEROES, 0, list, 4096);
+		if (write(go[1], "", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	assert_int_equal(read(go[0], &(char){ 0 }, 1), 1);
+	usleep(QUIET_MS * 1000);
+	expect_workers(pid, 2);
+	begin = now_ms();
+	kill(pid, SIGKILL);
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	expect_workers(pid, 0);
+	assert_true(now_ms() - begin < TIMEOUT_MS);
+	close(go[0]);
+	close(go[1]);
+}
+
+static struct vhost_blk_limits limits_of(struct unit *u, int fd)
+{
+	struct vhost_blk_limits limits = { .fd = fd };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits));
+	assert_int_equal(limits.fd, fd);
+	assert_int_equal(limits.reserved, 0);
+	return limits;
+}
+
+static void bad_limits_calls(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_limits limits = { 0 };
+	int fds[2];
+	void *page;
+
+	unit_memfd(u, MIB);
+	/* Nobody's device: there is nothing to own yet. */
+	u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
+	assert_ok(u->dev.fd);
+	limits_of(u, u->disk);
+	limits.fd = u->disk;
+	limits.reserved = 1;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EINVAL);
+	limits.reserved = 0;
+	limits.fd = -1;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EBADF);
+	limits.fd = 1000;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EBADF);
+	assert_ok(pipe2(fds, O_CLOEXEC));
+	limits.fd = fds[0];
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EINVAL);
+	close(fds[0]);
+	close(fds[1]);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, NULL), EFAULT);
+	page = unit_alloc(u, 4096);
+	((struct vhost_blk_limits *)page)->fd = u->disk;
+	assert_ok(mprotect(page, 4096, PROT_READ));
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, page), EFAULT);
+}
+
+static void limits_of_a_file(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_limits limits;
+	int ro;
+
+	close(open_kind(u, &ext4_file));
+	unit_open(u, FEATURES);
+	limits = limits_of(u, u->disk);
+	assert_int_equal(limits.logical_block_size, 512);
+	assert_int_equal(limits.max_discard_sectors, UINT32_MAX / 512);
+	assert_int_equal(limits.max_discard_seg, MAX_RANGES);
+	assert_true(limits.discard_sector_alignment >= 2);
+	assert_int_equal(limits.max_write_zeroes_sectors, UINT32_MAX / 512);
+	assert_int_equal(limits.max_write_zeroes_seg, MAX_RANGES);
+	assert_int_equal(limits.write_zeroes_may_unmap, 1);
+	assert_int_equal(limits.max_secure_erase_sectors, 0);
+	assert_int_equal(limits.max_secure_erase_seg, 0);
+
+	ro = open(u->path, O_RDONLY | O_CLOEXEC);
+	assert_ok(ro);
+	limits.fd = ro;
+	assert_memory_equal(&limits, &(struct vhost_blk_limits[1]){ limits_of(u, ro) },
+			    sizeof(limits));
+	close(ro);
+}
+
+static void limits_of_a_device(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_limits limits;
+
+	assert_ok(backend_scsi(u->path,
+			       "dev_size_mb=8 sector_size=4096 physblk_exp=2 lowest_aligned=1 "
+			       "opt_blks=64 opt_xferlen_exp=3 lbpu=1 unmap_max_blocks=1024 "
+			       "unmap_granularity=16"));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_open(u, FEATURES | ALL);
+	limits = limits_of(u, u->disk);
+	assert_int_equal(limits.logical_block_size, 4096);
+	assert_int_equal(limits.physical_block_size, 16384);
+	assert_int_equal(limits.alignment_offset, 4096);
+	assert_int_equal(limits.min_io_size, 8 * 4096);
+	assert_int_equal(limits.opt_io_size, 64 * 4096);
+	assert_int_equal(limits.max_discard_sectors, 1024 * 8);
+	assert_int_equal(limits.discard_sector_alignment, 16 * 8);
+	assert_true(limits.max_write_zeroes_sectors > 0);
+	assert_int_equal(limits.max_write_zeroes_sectors % 8, 0);
+
+	/* They bind. */
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8 + 8, 0), VIRTIO_BLK_S_IOERR);
+}
+
+static void limits_without_an_offload(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_limits limits;
+
+	open_kind(u, &null_keeping);
+	unit_open(u, FEATURES | ALL);
+	limits = limits_of(u, u->disk);
+	assert_int_equal(limits.max_discard_sectors, 0);
+	assert_int_equal(limits.max_discard_seg, 0);
+	assert_true(limits.max_write_zeroes_sectors > 0);
+	assert_int_equal(limits.write_zeroes_may_unmap, 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_ON(discard_frees, tmpfs_file),
+		TEST_ON(discard_frees, ext4_file),
+		TEST_ON(discard_frees, ext4_direct),
+		TEST_ON(discard_frees, xfs_file),
+		TEST_ON(discard_frees, xfs_direct),
+		TEST_ON(discard_frees, null_cached),
+		TEST_ON(discard_frees, null_direct),
+		TEST_ON(discard_frees, loop_cached),
+		TEST_ON(discard_frees, loop_direct),
+		TEST_ON(discard_frees, scsi_direct),
+		TEST_ON(discard_frees, scsi_4k_direct),
+		TEST_ON(zeroes_with_unmap_free, tmpfs_file),
+		TEST_ON(zeroes_with_unmap_free, ext4_file),
+		TEST_ON(zeroes_with_unmap_free, ext4_direct),
+		TEST_ON(zeroes_with_unmap_free, xfs_direct),
+		TEST_ON(zeroes_with_unmap_free, null_direct),
+		TEST_ON(zeroes_with_unmap_free, loop_cached),
+		TEST_ON(zeroes_with_unmap_free, loop_direct),
+		TEST_ON(zeroes_with_unmap_free, scsi_direct),
+		TEST_ON(zeroes_without_unmap_keep, tmpfs_file),
+		TEST_ON(zeroes_without_unmap_keep, ext4_file),
+		TEST_ON(zeroes_without_unmap_keep, ext4_direct),
+		TEST_ON(zeroes_without_unmap_keep, xfs_file),
+		TEST_ON(zeroes_without_unmap_keep, xfs_direct),
+		TEST_ON(zeroes_without_unmap_keep, null_cached),
+		TEST_ON(zeroes_without_unmap_keep, null_keeping),
+		TEST_ON(zeroes_without_unmap_keep, loop_cached),
+		TEST_ON(zeroes_without_unmap_keep, loop_direct),
+		TEST_ON(zeroes_without_unmap_keep, scsi_4k_direct),
+		TEST_ON(unmap_needs_discard, tmpfs_file),
+		TEST_ON(unmap_needs_discard, ext4_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, tmpfs_file),
+		TEST_ON(random_zeroes_agree_with_a_model, ext4_file),
+		TEST_ON(random_zeroes_agree_with_a_model, ext4_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, xfs_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, null_cached),
+		TEST_ON(random_zeroes_agree_with_a_model, null_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, loop_cached),
+		TEST_ON(random_zeroes_agree_with_a_model, loop_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, scsi_4k_direct),
+		TEST_ON(random_zeroes_agree_with_a_model, scsi_4k_cached),
+		TEST_ON(discard_at_any_sector, ext4_file),
+		TEST_ON(discard_at_any_sector, ext4_direct),
+		TEST_ON(discard_at_any_sector, null_cached),
+		TEST_ON(discard_at_any_sector, null_direct),
+		TEST_ON(discard_at_any_sector, scsi_4k_cached),
+		TEST_ON(invalid_ranges_are_refused, tmpfs_file),
+		TEST_ON(invalid_ranges_are_refused, ext4_direct),
+		TEST_ON(invalid_ranges_are_refused, null_direct),
+		TEST_ON(invalid_ranges_are_refused, null_cached),
+		TEST_ON(lists_must_be_whole, tmpfs_file),
+		TEST_ON(lists_must_be_whole, null_direct),
+		TEST_ON(wrong_direction_is_an_error, tmpfs_file),
+		TEST_ON(wrong_direction_is_an_error, null_direct),
+		TEST(need_their_features),
+		TEST_ON(what_the_backend_cannot_do, tmpfs_file),
+		TEST_ON(what_the_backend_cannot_do, null_keeping),
+		TEST_ON(what_the_backend_cannot_do, loop_direct),
+		TEST_ON(what_the_backend_cannot_do, scsi_direct),
+		TEST_ON(read_only_backends_are_not_touched, tmpfs_file),
+		TEST_ON(read_only_backends_are_not_touched, null_direct),
+		TEST(parts_of_a_block),
+		TEST(lists_in_pieces),
+		TEST(list_is_gone),
+		TEST_ON(list_changes_while_parsed, tmpfs_file),
+		TEST_ON(list_changes_while_parsed, null_direct),
+		TEST(others_are_not_held_up),
+		TEST_ON(frozen_file_system, ext4_file),
+		TEST_ON(frozen_file_system, xfs_direct),
+		TEST(many_writes_to_a_frozen_file_system),
+		TEST(failing_device),
+		TEST(full_file_system),
+		TEST(owner_dies),
+		TEST(bad_limits_calls),
+		TEST(limits_of_a_file),
+		TEST(limits_of_a_device),
+		TEST(limits_without_an_offload),
+	};
+
+	return unit_run_with(argc, argv, "discard", tests, ARRAY_SIZE(tests), make_disks,
+			     remove_disks);
+}
