@@ -1,33 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Backends of disks, made in the test host: each is a context that gives a path and cleans up after itself."""
 
-import os
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from disks import null_disk
 from host import shell
 
-NULL_BLK = Path("/sys/kernel/config/nullb")
 
-
-@contextmanager
 def null_block(mebibytes):
     """A block device in memory."""
-    if not NULL_BLK.exists():
-        shell("modprobe configfs && modprobe null_blk nr_devices=0")
-        if not os.path.ismount("/sys/kernel/config"):
-            shell("mount -t configfs none /sys/kernel/config")
-    taken = {path.name for path in NULL_BLK.iterdir()}
-    name = next(f"nullb{number}" for number in range(100) if f"nullb{number}" not in taken)
-    device = NULL_BLK / name
-    device.mkdir()
-    try:
-        for attribute, value in {"size": mebibytes, "memory_backed": 1, "blocksize": 512, "power": 1}.items():
-            (device / attribute).write_text(str(value))
-        yield f"/dev/{name}"
-    finally:
-        device.rmdir()
+    return null_disk(size=mebibytes, memory_backed=1)
 
 
 @contextmanager

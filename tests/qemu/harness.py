@@ -5,7 +5,8 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from host import Failure, expect_text, shell
+from disks import null_disk
+from host import Failure, expect_text
 from machine import Driver, Machine
 from qmp import Refused
 
@@ -39,21 +40,9 @@ def make_image(name="disk.raw", size=SIZE):
     return name
 
 
-@contextmanager
 def slow_block_device(milliseconds):
     """A block device whose requests take that long each, and overlap."""
-    nullb = Path("/sys/kernel/config/nullb/nullb0")
-    if not nullb.parent.exists():
-        shell("modprobe configfs && modprobe null_blk nr_devices=0")
-        shell("mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config")
-    nullb.mkdir()
-    try:
-        for attribute in "size=64", "irqmode=2", f"completion_nsec={milliseconds * 1000000}", "power=1":
-            name, value = attribute.split("=")
-            (nullb / name).write_text(value)
-        yield "/dev/nullb0"
-    finally:
-        nullb.rmdir()
+    return null_disk(size=64, irqmode=2, completion_nsec=milliseconds * 1000000)
 
 
 def node(path="disk.raw", driver="file", more=""):

@@ -2,11 +2,11 @@
 """The configuration space, taken from real backends, and what the device offers of discard and write zeroes."""
 
 import struct
-from contextlib import contextmanager
 from pathlib import Path
 
+from disks import null_disk, scsi_disk
 from harness import add_device, disk, driven, make_image, node, refused, test
-from host import expect, shell
+from host import expect
 from machine import Machine
 
 DISCARD, WRITE_ZEROES, SECURE_ERASE = 1 << 13, 1 << 14, 1 << 16
@@ -27,32 +27,6 @@ def expect_config(driver, **wanted):
 
 def features(driver):
     return driver.get(4, driver.HOST_FEATURES) & (DISCARD | WRITE_ZEROES | SECURE_ERASE)
-
-
-@contextmanager
-def scsi_disk(options):
-    """A disk of scsi_debug."""
-    shell(f"modprobe sd_mod && modprobe scsi_debug delay=0 {options}")
-    try:
-        shell("udevadm settle")
-        found = next(Path("/sys/bus/pseudo/drivers/scsi_debug/adapter0").glob("host*/target*/*/block/*"))
-        yield f"/dev/{found.name}"
-    finally:
-        shell("rmmod scsi_debug")
-
-
-@contextmanager
-def null_disk(**attributes):
-    nullb = Path("/sys/kernel/config/nullb/nullb0")
-    shell("modprobe null_blk nr_devices=0 && { mountpoint -q /sys/kernel/config ||"
-          " mount -t configfs none /sys/kernel/config; }")
-    nullb.mkdir()
-    try:
-        for name, value in {"size": 64, "memory_backed": 1, **attributes, "power": 1}.items():
-            (nullb / name).write_text(str(value))
-        yield "/dev/nullb0"
-    finally:
-        nullb.rmdir()
 
 
 @test
@@ -80,7 +54,7 @@ def config_of_a_scsi_disk():
 @test
 def config_of_a_null_disk():
     """discard of a device that writes zeroes itself; 512-byte sectors on it through the page cache"""
-    with null_disk(blocksize=4096, discard=1) as device:
+    with null_disk(size=64, memory_backed=1, blocksize=4096, discard=1) as device:
         with driven(*node(device, "host_device", ",cache.direct=on" + UNMAP), *disk()) as (_, driver):
             expect("features", features(driver), DISCARD | WRITE_ZEROES)
             expect_config(driver, capacity=131072, blk_size=4096, physical_block_exp=0,
@@ -88,7 +62,7 @@ def config_of_a_null_disk():
                           max_write_zeroes_sectors=(128 << 20) // 512, write_zeroes_may_unmap=0)
         with driven(*node(device, "host_device", UNMAP), *disk()) as (_, driver):
             expect_config(driver, blk_size=512, physical_block_exp=3, discard_sector_alignment=8)
-    with null_disk(blocksize=512) as device:
+    with null_disk(size=64, memory_backed=1) as device:
         with driven(*node(device, "host_device", ",cache.direct=on" + UNMAP), *disk()) as (_, driver):
             expect("features", features(driver), WRITE_ZEROES)
 

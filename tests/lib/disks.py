@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Block devices made in the test host: each is a context that gives its path and takes it away again."""
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from host import Failure, shell
+
+NULL_BLK = Path("/sys/kernel/config/nullb")
+
+
+@contextmanager
+def null_disk(**attributes):
+    """A null_blk with these attributes, see the kernel's Documentation/block/null_blk.rst."""
+    if not NULL_BLK.exists():
+        shell("modprobe configfs && modprobe null_blk nr_devices=0")
+        shell("mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config")
+    taken = {path.name for path in NULL_BLK.iterdir()}
+    name = next(f"nullb{number}" for number in range(100) if f"nullb{number}" not in taken)
+    device = NULL_BLK / name
+    device.mkdir()
+    try:
+        for attribute, value in {"blocksize": 512, **attributes, "power": 1}.items():
+            (device / attribute).write_text(str(value))
+        yield f"/dev/{name}"
+    finally:
+        device.rmdir()
+
+
+@contextmanager
+def scsi_disk(options):
+    """A disk of the module scsi_debug, loaded with these options; one at a time."""
+    shell(f"modprobe sd_mod && modprobe scsi_debug delay=0 {options}")
+    try:
+        deadline = time.monotonic() + 10
+        while not (found := [path for path in Path("/sys/bus/pseudo/drivers/scsi_debug/adapter0").glob(
+                "host*/target*/*/block/*") if Path("/dev", path.name).exists()]):
+            if time.monotonic() > deadline:
+                raise Failure("scsi_debug has no disk")
+            time.sleep(0.05)
+        yield f"/dev/{found[0].name}"
+    finally:
+        shell("rmmod scsi_debug")
