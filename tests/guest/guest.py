@@ -54,6 +54,7 @@ class Disk:
     direct: bool = True
     read_only: bool = False
     options: str = ""  # more properties of the device
+    node_options: str = ""  # and of the block node
 
     def is_vhost(self):
         return self.device.startswith("vhost-blk-")
@@ -66,7 +67,7 @@ class Disk:
         driver = "host_device" if Path(self.path).is_block_device() else "file"
         onoff = {True: "on", False: "off"}
         node = (f"driver={driver},node-name={self.serial},filename={self.path}"
-                f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}")
+                f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}{self.node_options}")
         device = f"{self.device},drive={self.serial},serial={self.serial},num-queues={self.queues}"
         if self.is_vhost():
             return ["-blockdev", node, "-device", device + self.options]

@@ -83,7 +83,7 @@ def config_of_a_file():
 
 @test
 def discard_is_the_users_choice():
-    """no discard with discard=ignore on any node, discard=off, or a read-only node; write zeroes with write-zeroes=off"""
+    """no discard with discard=ignore on any node, discard=off, a read-only node; no zeroes with write-zeroes=off"""
     for nodes, device, wanted, may_unmap in [
             (node(more=UNMAP), "", DISCARD | WRITE_ZEROES, 1),
             (node(), "", WRITE_ZEROES, 0),
