@@ -79,7 +79,11 @@ class Disk:
 
 @dataclass
 class Guest:
-    """Use as "with Guest(...) as guest": boots on entry, and no process of it is left afterwards."""
+    """Use as "with Guest(...) as guest": boots on entry, and no process of it is left afterwards.
+
+    An incoming one is the target of a migration, and waits for it on entry. When a guest has migrated, the target's
+    Guest is the one to talk to; a script must not be running at that moment, save in the background.
+    """
 
     disks: list
     vcpus: int = 1
@@ -90,6 +94,7 @@ class Guest:
     kernel_arguments: str = ""
     arguments: tuple = ()  # more of QEMU's
     pass_fds: tuple = ()  # descriptors that QEMU inherits
+    incoming: bool = False
 
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
@@ -105,6 +110,8 @@ class Guest:
         if not self.from_disk:
             command += ["-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
                         "-append", f"{KERNEL_ARGUMENTS} {self.kernel_arguments}"]
+        if self.incoming:
+            command += ["-incoming", "defer"]
         for disk in self.disks:
             command += disk.arguments()
         return command
@@ -122,7 +129,8 @@ class Guest:
             self.control.settimeout(1)
             self.qmp = Qmp(self._connect("qmp"), self.evidence)
             self.qmp.negotiate()
-            self.wait_ready()
+            if not self.incoming:
+                self.wait_ready()
         except BaseException:
             self.__exit__()
             raise

@@ -83,6 +83,9 @@ class Machine:
     def write(self, address, data):
         self._guest("write", hex(address), hex(len(data)), "0x" + data.hex())
 
+    def fill(self, address, size, byte):
+        self._guest("memset", hex(address), hex(size), hex(byte))
+
     def read(self, address, size):
         return bytes.fromhex(self._guest("read", hex(address), hex(size))[2:])
 
@@ -122,6 +125,12 @@ class Driver:
         self.set(4, self.GUEST_FEATURES, features)
         self.queues = [Queue(self, index) for index in range(queues)]
         self.set(1, self.STATUS, status)
+
+    def move(self, machine):
+        """The guest goes on in another QEMU, to which it has migrated."""
+        self.machine = machine
+        for queue in self.queues:
+            queue.machine = machine
 
     def config(self, size, offset):
         return self.get(size, self.CONFIG + offset)

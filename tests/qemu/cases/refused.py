@@ -187,16 +187,4 @@ def block_jobs():
             add_device(machine)
 
 
-@test
-def migration():
-    """migration and saving the state are refused, and so is the device under -only-migratable"""
-    with Machine(*node(), *disk()) as machine:
-        with refused("a vhost-blk device cannot be migrated"):
-            machine.execute("migrate", {"uri": "file:state"})
-        expect_text("cannot be migrated", machine.execute("human-monitor-command", {"command-line": "savevm state"}))
-        remove_device(machine)
-        machine.execute("migrate", {"uri": "file:state"})
-    expect_text("vhost-blk", Machine("-only-migratable", *node(), *disk()).fails())
-
-
 # What is accepted.

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine migrates, with its disk: what arrives, what is refused, who has the image."""
+
+import time
+from contextlib import contextmanager
+
+from harness import OK, disk, driven, node, refused, slow_block_device, test
+from host import Failure, expect, expect_text
+from machine import READ, WRITE, Machine
+
+ADDRESS = "unix:migration"
+
+
+@contextmanager
+def source_and_target(arguments=None, target_arguments=None):
+    """A source with a running disk and its driver, and a target that waits."""
+    arguments = arguments or [*node(), *disk()]
+    with driven(*arguments) as (source, driver):
+        with Machine(*(target_arguments or arguments), "-incoming", "defer") as target:
+            driver.start()
+            yield source, target, driver
+
+
+def wait_migration(machine, wanted):
+    deadline = time.monotonic() + 60
+    while True:
+        status = machine.execute("query-migrate").get("status")
+        if status == wanted:
+            return
+        if time.monotonic() > deadline or status in ("failed", "completed", "cancelled"):
+            raise Failure(f"migration is {status} instead of {wanted}: {machine.messages()}")
+        time.sleep(0.02)
+
+
+def start(source, target, bandwidth=0):
+    target.execute("migrate-incoming", {"uri": ADDRESS})
+    source.execute("migrate-set-parameters", {"max-bandwidth": bandwidth})
+    source.execute("migrate", {"uri": ADDRESS})
+
+
+def finish(source, target, driver):
+    wait_migration(source, "completed")
+    wait_migration(target, "completed")
+    deadline = time.monotonic() + 10
+    while not target.execute("query-status")["running"]:
+        if time.monotonic() > deadline:
+            raise Failure(f"the target does not run: {target.messages()}")
+        time.sleep(0.02)
+    driver.move(target)
+
+
+@test
+def migrates():
+    """the target goes on with the ring where the source left it, and the source has given the image away"""
+    with source_and_target() as (source, target, driver):
+        queue = driver.queues[0]
+        expect("status of a write", queue.request(WRITE, 3, b"s" * 512)[0], OK)
+        start(source, target)
+        finish(source, target, driver)
+        expect("completed at the target", queue.completed(), 1)
+        expect("read at the target", queue.request(READ, 3), (OK, b"s" * 512))
+        expect("status of a write", queue.request(WRITE, 4, b"t" * 512)[0], OK)
+        # The target has locked the image.
+        with refused("lock"):
+            source.execute("cont")
+        expect("read at the target", queue.request(READ, 4), (OK, b"t" * 512))
+
+
+@test
+def migrates_what_was_read():
+    """what a read puts into memory that has been sent already is sent again: data, status and used ring"""
+    with source_and_target() as (source, target, driver):
+        queue = driver.queues[0]
+        for sector in range(16):
+            queue.request(WRITE, sector, bytes([sector + 1]) * 512)
+        # Three pages, of which only the first has the status byte too.
+        area = queue.submit(READ, 0, size=16 * 512)
+        # Takes seconds to send, after the driver's memory, which lies below.
+        source.fill(0x400000, 48 << 20, 0x55)
+        start(source, target, 8 << 20)
+        while source.execute("query-migrate").get("ram", {}).get("transferred", 0) < 8 << 20:
+            time.sleep(0.02)
+        queue.kick()
+        queue.wait()
+        expect("migration", source.execute("query-migrate")["status"], "active")
+        source.execute("migrate-set-parameters", {"max-bandwidth": 0})
+        finish(source, target, driver)
+        expect("completed at the target", queue.completed(), 17)
+        expect("status", target.read(area + 0x10, 1)[0], OK)
+        for sector in range(16):
+            expect("data", target.read(area + 0x20 + sector * 512, 512), bytes([sector + 1]) * 512)
+
+
+@test
+def migrates_in_flight():
+    """the source waits for the requests in flight, and their end arrives at the target"""
+    with slow_block_device(1000) as device:
+        with source_and_target([*node(device, "host_device", ",cache.direct=on"), *disk()]) as (source, target, driver):
+            queue = driver.queues[0]
+            areas = [queue.submit(READ, sector) for sector in range(8)]
+            queue.kick()
+            start(source, target)
+            finish(source, target, driver)
+            expect("completed at the target", queue.completed(), 8)
+            expect("status", [target.read(area + 0x10, 1)[0] for area in areas], [OK] * 8)
+            expect("status of a read", queue.request(READ, 9)[0], OK)
+
+
+@test
+def cancelled_migration():
+    """the source goes on after a migration that was cancelled, on the way or with its machine stopped already"""
+    with driven(*node(), *disk()) as (source, driver):
+        driver.start()
+        queue = driver.queues[0]
+        source.fill(0x400000, 48 << 20, 0x55)
+        for state in "active", "pre-switchover":
+            source.execute("migrate-set-capabilities", {"capabilities": [
+                {"capability": "pause-before-switchover", "state": state == "pre-switchover"}]})
+            with Machine(*node(), *disk(), "-incoming", "defer") as target:
+                start(source, target, 1 << 20 if state == "active" else 0)
+                wait_migration(source, state)
+                if state == "active":
+                    expect("status of a write", queue.request(WRITE, 1, b"x" * 512)[0], OK)
+                source.execute("migrate_cancel")
+                wait_migration(source, "cancelled")
+                target.process.wait(60)
+            expect("status of a write", queue.request(WRITE, 1, b"y" * 512)[0], OK)
+            expect("read", queue.request(READ, 1), (OK, b"y" * 512))
+
+
+@test
+def failed_migration():
+    """a target whose disk differs says in what, and the source takes its image back"""
+    for name, there in ("num-queues", 2), ("queue-size", 128), ("logical_block_size", 4096):
+        target_disk = disk(f",{name}={there}")
+        with source_and_target(target_arguments=[*node(), *target_disk]) as (source, target, driver):
+            source.execute("migrate-set-capabilities", {"capabilities": [
+                {"capability": "return-path", "state": True}]})
+            start(source, target)
+            expect_text(f"vhost-blk: {name} differs from that of the migration's source", target.fails())
+            wait_migration(source, "failed")
+            expect("status of a write", driver.queues[0].request(WRITE, 1, b"x" * 512)[0], OK)
+
+
+@test
+def saved_and_restored():
+    """the machine is saved to a file, and goes on from there in another QEMU"""
+    arguments = [*node(), *disk()]
+    with driven(*arguments) as (source, driver):
+        driver.start()
+        queue = driver.queues[0]
+        expect("status of a write", queue.request(WRITE, 5, b"s" * 512)[0], OK)
+        source.execute("stop")
+        source.execute("migrate", {"uri": "file:saved"})
+        wait_migration(source, "completed")
+    with Machine(*arguments, "-incoming", "file:saved") as target:
+        wait_migration(target, "completed")
+        target.execute("cont")
+        driver.move(target)
+        expect("read", queue.request(READ, 5), (OK, b"s" * 512))
+
+
+@test
+def given_away():
+    """a node that is served cannot be given away; one that is not is taken back to go on"""
+    with driven(*node(), *disk()) as (machine, driver):
+        driver.start()
+        queue = driver.queues[0]
+        deactivate = {"node-name": "disk", "active": False}
+        with refused("Device or resource busy"):
+            machine.execute("blockdev-set-active", deactivate)
+        expect("status of a write", queue.request(WRITE, 1)[0], OK)
+        machine.execute("stop")
+        machine.execute("blockdev-set-active", deactivate)
+        machine.execute("cont")
+        expect("status of a write", queue.request(WRITE, 1)[0], OK)
+
+
+@test
+def migratable():
+    """-only-migratable takes the device; a snapshot within the image does not exist for raw ones"""
+    with Machine("-only-migratable", *node(), *disk()) as machine:
+        expect_text("does not support snapshots",
+                    machine.execute("human-monitor-command", {"command-line": "savevm state"}))
