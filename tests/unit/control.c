@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 
 #define CGROUP		"/sys/fs/cgroup/vhost-blk-control"
 #define THREADS		CGROUP "/threads"
@@ -143,6 +144,17 @@ static unsigned int load_percent(struct unit *u, struct blk_request *req, unsign
 	return (worker_time() - time) / 10000 / (now_ms() - start);
 }
 
+/* Since 6.18 the scheduler throttles tasks at their return to userspace, where kernel threads never go. */
+static bool kernel_throttles_its_threads(void)
+{
+	unsigned int version, patchlevel;
+	struct utsname name;
+
+	assert_ok(uname(&name));
+	assert_int_equal(sscanf(name.release, "%u.%u", &version, &patchlevel), 2);
+	return version < 6 || (version == 6 && patchlevel < 18);
+}
+
 static void cpu_max_limits_workers(void **state)
 {
 	struct unit *u = *state;
@@ -159,7 +171,8 @@ static void cpu_max_limits_workers(void **state)
 	limited = load_percent(u, req, ARRAY_SIZE(req));
 	print_message("workers had %u %% of a CPU without a limit, %u %% of %u %%\n", unlimited,
 		      limited, CPU_PERCENT);
-	assert_true(limited <= CPU_PERCENT * 3 / 2);
+	if (kernel_throttles_its_threads())
+		assert_true(limited <= CPU_PERCENT * 3 / 2);
 	assert_true(unlimited > CPU_PERCENT * 2);
 }
 
