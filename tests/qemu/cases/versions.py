@@ -69,6 +69,14 @@ def older_module_iommu():
 
 
 @test
+def older_module_migration():
+    """a module that does not log what it writes blocks migration, with the reason"""
+    with Machine(*node(), *disk(), wrapper=OLD_MODULE) as machine:
+        with refused("VHOST_F_LOG_ALL"):
+            machine.execute("migrate", {"uri": "file:state"})
+
+
+@test
 def same_release():
     """with the module of the same release there is no warning"""
     with driven(*node(), *disk(",num-queues=2")) as (machine, driver):
