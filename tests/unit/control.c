@@ -231,9 +231,10 @@ static void queued(const char *disk, unsigned int *nr)
 	fclose(f);
 }
 
-#define RT(level)	IOPRIO_PRIO_VALUE(IOPRIO_CLASS_RT, level)
-#define BE(level)	IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, level)
-#define IDLE		IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
+/* Newer headers make a function of IOPRIO_PRIO_VALUE(). */
+#define RT(level)	(IOPRIO_CLASS_RT << IOPRIO_CLASS_SHIFT | (level))
+#define BE(level)	(IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | (level))
+#define IDLE		(IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT)
 
 struct priority {
 	int owner;
