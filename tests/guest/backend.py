@@ -4,7 +4,7 @@
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-from disks import null_disk
+from disks import loop_disk, null_disk
 from host import shell
 
 
@@ -26,13 +26,8 @@ def image_file(mebibytes, directory=None):
 @contextmanager
 def loop_device(mebibytes):
     """A block device over a file."""
-    with image_file(mebibytes) as path:
-        shell("modprobe loop")
-        device = shell(f"losetup --find --show {path}").strip()
-        try:
-            yield device
-        finally:
-            shell(f"losetup --detach {device}")
+    with image_file(mebibytes) as path, loop_disk(path) as device:
+        yield device
 
 
 @contextmanager

@@ -42,3 +42,14 @@ def scsi_disk(options):
         yield f"/dev/{found[0].name}"
     finally:
         shell("rmmod scsi_debug")
+
+
+@contextmanager
+def loop_disk(image):
+    """A block device over a file."""
+    shell("modprobe loop")
+    device = shell(f"losetup --find --show {image}")
+    try:
+        yield device
+    finally:
+        shell(f"losetup --detach {device}")

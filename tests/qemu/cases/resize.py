@@ -2,8 +2,8 @@
 """Resizing the disk while a driver uses it."""
 
 import os
-from contextlib import contextmanager
 
+from disks import loop_disk
 from harness import IOERR, OK, SIZE, disk, driven, make_image, node, refused, test
 from host import expect, shell
 from machine import READ, WRITE
@@ -28,16 +28,6 @@ def expect_resized(driver, size):
         expect("beyond the end", queue.request(kind, size // 512, BLOCK)[0], IOERR)
 
 
-@contextmanager
-def loop_device(image):
-    shell("modprobe loop")
-    device = shell(f"losetup --find --show {image}").strip()
-    try:
-        yield device
-    finally:
-        shell(f"losetup --detach {device}")
-
-
 @test
 def resize_file():
     """block_resize grows an image file, node by node and through a raw node, and the driver is told"""
@@ -56,7 +46,7 @@ def resize_file():
 @test
 def resize_device():
     """a host device that has grown or shrunk is seen by the driver after block_resize"""
-    with loop_device(make_image("loop.raw")) as device:
+    with loop_disk(make_image("loop.raw")) as device:
         with driven(*node(device, "host_device", ",cache.direct=on"), *disk()) as (machine, driver):
             driver.start()
             with refused("Cannot grow device files"):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """The write cache: who decides on its mode, and what a write means in each."""
 
-from contextlib import contextmanager
 from pathlib import Path
 
+from disks import loop_disk
 from harness import FLUSH, OK, disk, driven, make_image, node, test
-from host import expect, shell
+from host import expect
 from machine import WRITE, Driver
 
 CONFIG_WCE = 1 << 11
@@ -14,15 +14,9 @@ FLUSHES = 15  # field of a block device's statistics
 DIRECT = ",cache.direct=on"
 
 
-@contextmanager
 def loop_device():
     """A block device with a write cache, on which a durable write takes a flush that its statistics count."""
-    shell("modprobe loop")
-    device = shell(f"losetup --find --show {make_image('loop.raw')}").strip()
-    try:
-        yield device
-    finally:
-        shell(f"losetup --detach {device}")
+    return loop_disk(make_image("loop.raw"))
 
 
 def flushes(device):
