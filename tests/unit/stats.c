@@ -14,19 +14,10 @@ static const uint64_t event_index = FEATURES;
 static const enum disk_kind file = DISK_FILE;
 static const enum disk_kind direct = DISK_DIRECT;
 
-static struct vhost_blk_stats stats_of(struct unit *u, unsigned int index)
-{
-	struct vhost_blk_stats stats = { .index = index };
-
-	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
-	assert_int_equal(stats.index, index);
-	return stats;
-}
-
 static void expect_all_zero(struct unit *u, unsigned int index)
 {
 	static const struct vhost_blk_stats zero;
-	struct vhost_blk_stats stats = stats_of(u, index);
+	struct vhost_blk_stats stats = unit_stats(u, index);
 
 	stats.index = 0;
 	assert_memory_equal(&stats, &zero, sizeof(zero));
@@ -35,7 +26,7 @@ static void expect_all_zero(struct unit *u, unsigned int index)
 static void expect_type(struct unit *u, unsigned int type, uint64_t requests, uint64_t bytes,
 			uint64_t errors)
 {
-	struct vhost_blk_stats stats = stats_of(u, 0);
+	struct vhost_blk_stats stats = unit_stats(u, 0);
 
 	assert_int_equal(stats.type[type].requests, requests);
 	assert_int_equal(stats.type[type].bytes, bytes);
@@ -72,6 +63,37 @@ static void requests_bytes_and_errors_by_type(void **state)
 	expect_type(u, VHOST_BLK_STATS_OTHER, 3, 0, 2);
 }
 
+/* The data of these requests is their list, 16 bytes a range. */
+static void lists_of_ranges_by_type(void **state)
+{
+	struct virtio_blk_discard_write_zeroes *list;
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_half_failing(u, MIB);
+	unit_start_with(u, RANGE_FEATURES, 1, 16);
+	list = unit_alloc(u, 48);
+	for (i = 0; i < 3; i++) {
+		list[i].sector = i * 8;
+		list[i].num_sectors = 8;
+	}
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_DISCARD, 0, list, 48), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_DISCARD, 0, list, 16), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, list, 32), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, list, 16), VIRTIO_BLK_S_UNSUPP);
+	/* Refused at once, and failed by the disk. */
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, MIB / 512, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, MIB / 1024, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 2), VIRTIO_BLK_S_UNSUPP);
+
+	expect_type(u, VHOST_BLK_STATS_DISCARD, 4, 64, 2);
+	expect_type(u, VHOST_BLK_STATS_WRITE_ZEROES, 2, 32, 1);
+	expect_type(u, VHOST_BLK_STATS_SECURE_ERASE, 1, 0, 1);
+	expect_type(u, VHOST_BLK_STATS_READ, 0, 0, 0);
+	expect_type(u, VHOST_BLK_STATS_WRITE, 0, 0, 0);
+	expect_type(u, VHOST_BLK_STATS_OTHER, 0, 0, 0);
+}
+
 static void each_queue_counts_for_itself(void **state)
 {
 	struct unit *u = *state;
@@ -82,9 +104,9 @@ static void each_queue_counts_for_itself(void **state)
 	assert_ok(blk_request_init(&req, &u->vq[1], 0));
 	assert_int_equal(unit_io_on(u, &req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512),
 			 VIRTIO_BLK_S_OK);
-	assert_int_equal(stats_of(u, 1).type[VHOST_BLK_STATS_READ].requests, 1);
-	assert_int_equal(stats_of(u, 0).type[VHOST_BLK_STATS_READ].requests, 0);
-	assert_int_equal(stats_of(u, 2).kicks, 0);
+	assert_int_equal(unit_stats(u, 1).type[VHOST_BLK_STATS_READ].requests, 1);
+	assert_int_equal(unit_stats(u, 0).type[VHOST_BLK_STATS_READ].requests, 0);
+	assert_int_equal(unit_stats(u, 2).kicks, 0);
 	expect_all_zero(u, VQS_MAX - 1);
 }
 
@@ -101,16 +123,16 @@ static void one_batch_and_its_depth(void **state)
 	unit_requests(req, NR, &u->vq[0]);
 	data = unit_segment(u, unit_alloc(u, 4 * KIB), 4 * KIB);
 	expect_alive(u);
-	before = stats_of(u, 0);
+	before = unit_stats(u, 0);
 	assert_int_equal(before.max_inflight, 1);
 	for (i = 0; i < NR; i++)
 		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
 	vq_submit(&u->vq[0]);
 	usleep(100000);
-	assert_int_equal(stats_of(u, 0).inflight, NR);
+	assert_int_equal(unit_stats(u, 0).inflight, NR);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
-	after = stats_of(u, 0);
+	after = unit_stats(u, 0);
 	assert_int_equal(after.inflight, 0);
 	assert_int_equal(after.max_inflight, NR);
 	assert_int_equal(after.batches, before.batches + 1);
@@ -130,10 +152,10 @@ static void kicks_are_counted(void **state)
 	unit_start(u, 1, 16);
 	for (i = 0; i < NR; i++)
 		vq_kick(&u->vq[0]);
-	assert_int_equal(stats_of(u, 0).kicks, NR);
+	assert_int_equal(unit_stats(u, 0).kicks, NR);
 	usleep(QUIET_MS * 1000);
-	assert_in_range(stats_of(u, 0).submit_wakeups, 1, NR + 1);
-	assert_int_equal(stats_of(u, 0).batches, 0);
+	assert_in_range(unit_stats(u, 0).submit_wakeups, 1, NR + 1);
+	assert_int_equal(unit_stats(u, 0).batches, 0);
 }
 
 static void signals_are_those_of_the_eventfd(void **state)
@@ -145,9 +167,7 @@ static void signals_are_those_of_the_eventfd(void **state)
 	unsigned int i;
 
 	unit_memfd(u, MIB);
-	unit_open(u, *(const uint64_t *)u->param);
-	unit_vqs(u, 1, 16);
-	unit_attach(u);
+	unit_start_with(u, *(const uint64_t *)u->param, 1, 16);
 	for (i = 0; i < NR; i++) {
 		*vq_used_event_word(vq) = vq->used_idx;
 		unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
@@ -155,7 +175,7 @@ static void signals_are_those_of_the_eventfd(void **state)
 		seen += event_count(vq->call);
 		assert_int_equal(blk_reap(vq), 1);
 	}
-	stats = stats_of(u, 0);
+	stats = unit_stats(u, 0);
 	assert_int_equal(seen, NR);
 	assert_int_equal(stats.signals, NR);
 	assert_int_equal(stats.signals_saved, 0);
@@ -171,13 +191,11 @@ static void unwanted_signals_are_saved(void **state)
 	uint16_t idx;
 
 	unit_memfd(u, MIB);
-	unit_open(u, *(const uint64_t *)u->param);
-	unit_vqs(u, 1, 16);
-	unit_attach(u);
+	unit_start_with(u, *(const uint64_t *)u->param, 1, 16);
 	expect_alive(u);
 	usleep(QUIET_MS * 1000);
 	event_count(vq->call);
-	before = stats_of(u, 0);
+	before = unit_stats(u, 0);
 	for (i = 0; i < NR; i++) {
 		vq->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 		*vq_used_event_word(vq) = vq->used_idx - 1;
@@ -188,7 +206,7 @@ static void unwanted_signals_are_saved(void **state)
 		assert_int_equal(blk_reap(vq), 1);
 	}
 	usleep(QUIET_MS * 1000);
-	after = stats_of(u, 0);
+	after = unit_stats(u, 0);
 	assert_int_equal(after.signals, before.signals);
 	assert_int_equal(after.signals_saved, before.signals_saved + NR);
 	assert_int_equal(event_count(vq->call), 0);
@@ -203,11 +221,11 @@ static void detaching_does_not_reset(void **state)
 	unit_start(u, 1, 16);
 	expect_alive(u);
 	unit_detach(u);
-	stats = stats_of(u, 0);
+	stats = unit_stats(u, 0);
 	assert_int_equal(stats.type[VHOST_BLK_STATS_READ].requests, 1);
 	unit_attach(u);
 	expect_alive(u);
-	stats = stats_of(u, 0);
+	stats = unit_stats(u, 0);
 	assert_int_equal(stats.type[VHOST_BLK_STATS_READ].requests, 2);
 	assert_int_equal(stats.batches, 2);
 }
@@ -219,7 +237,7 @@ static void resetting_the_owner_does(void **state)
 	unit_memfd(u, MIB);
 	unit_start(u, 1, 16);
 	expect_alive(u);
-	assert_int_equal(stats_of(u, 0).type[VHOST_BLK_STATS_READ].requests, 1);
+	assert_int_equal(unit_stats(u, 0).type[VHOST_BLK_STATS_READ].requests, 1);
 	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
 	expect_all_zero(u, 0);
 }
@@ -267,12 +285,12 @@ static void a_slow_detach_can_be_watched(void **state)
 	start = now_ms();
 	assert_int_equal(pthread_create(&thread, NULL, detach, u), 0);
 	usleep(200000);
-	assert_int_equal(stats_of(u, 0).inflight, 1);
+	assert_int_equal(unit_stats(u, 0).inflight, 1);
 	/* Had it waited, it would have seen no request. */
 	assert_int_equal(pthread_join(thread, &ret), 0);
 	assert_null(ret);
 	assert_true(now_ms() - start > 1000);
-	assert_int_equal(stats_of(u, 0).inflight, 0);
+	assert_int_equal(unit_stats(u, 0).inflight, 0);
 }
 
 static void bad_arguments_are_refused(void **state)
@@ -315,6 +333,7 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		TEST_ON(requests_bytes_and_errors_by_type, file),
 		TEST_ON(requests_bytes_and_errors_by_type, direct),
+		TEST(lists_of_ranges_by_type),
 		TEST(each_queue_counts_for_itself),
 		TEST(one_batch_and_its_depth),
 		TEST(kicks_are_counted),

@@ -9,6 +9,7 @@
 
 #define INSTANCE	"/sys/kernel/tracing/instances/vhost-blk-unit"
 #define DELAY_MS	50
+#define EVENTS_MAX	8
 #define UNKNOWN		77	/* no type of request */
 
 struct event {
@@ -33,7 +34,7 @@ static void watch_all(void)
 	watch("vhost_blk_signal", "1");
 }
 
-/* The events seen so far; none of them is kept. */
+/* The events seen so far. */
 static unsigned int events(struct event *event, unsigned int max)
 {
 	FILE *f = fopen(INSTANCE "/trace", "re");
@@ -55,31 +56,51 @@ static unsigned int events(struct event *event, unsigned int max)
 		nr++;
 	}
 	fclose(f);
+	return nr;
+}
+
+static unsigned int read_events(struct event *event, char *names)
+{
+	unsigned int i, nr = events(event, EVENTS_MAX);
+
+	names[0] = 0;
+	for (i = 0; i < nr; i++) {
+		strcat(names, i ? " " : "");
+		strcat(names, event[i].name);
+	}
+	return nr;
+}
+
+/* One request's events in their order, given as "start submit complete signal"; none is kept. */
+static unsigned int expect_events(struct event *event, const char *names)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	char found[200];
+	unsigned int nr;
+
+	/* The driver may have its answer before the last of them is there. */
+	do {
+		usleep(1000);
+		read_events(event, found);
+	} while (strcmp(found, names) && now_ms() < end);
+	/* Are there more? */
+	usleep(QUIET_MS * 1000);
+	nr = read_events(event, found);
+	assert_string_equal(found, names);
 	unit_write(INSTANCE "/trace", "");
 	return nr;
 }
 
-/* One request's events in their order, which is given as "start submit complete signal". */
-static unsigned int expect_events(struct event *event, const char *names)
+/* A driver that finds the answer before it sleeps would ask for no signal. */
+static void want_signal(struct vq *vq)
 {
-	char found[200] = "";
-	unsigned int i, nr;
-
-	/* The signal comes before its event is over. */
-	usleep(QUIET_MS * 1000);
-	nr = events(event, 8);
-	for (i = 0; i < nr; i++) {
-		strcat(found, i ? " " : "");
-		strcat(found, event[i].name);
-	}
-	assert_string_equal(found, names);
-	return nr;
+	*vq_used_event_word(vq) = vq->used_idx;
 }
 
 static void a_read_from_start_to_signal(void **state)
 {
 	struct unit *u = *state;
-	struct event event[8];
+	struct event event[EVENTS_MAX];
 	unsigned int i, nr;
 	struct stat st;
 
@@ -111,7 +132,7 @@ static void a_read_from_start_to_signal(void **state)
 static void a_file_is_named_by_its_inode(void **state)
 {
 	struct unit *u = *state;
-	struct event event[8];
+	struct event event[EVENTS_MAX];
 	struct stat st;
 
 	unit_memfd(u, MIB);
@@ -131,7 +152,7 @@ static void a_file_is_named_by_its_inode(void **state)
 static void refused_requests(void **state)
 {
 	struct unit *u = *state;
-	struct event event[8];
+	struct event event[EVENTS_MAX];
 
 	unit_memfd(u, MIB);
 	unit_start(u, 1, 16);
@@ -141,17 +162,56 @@ static void refused_requests(void **state)
 	expect_events(event, "start complete signal");
 	assert_string_equal(event[1].type, "write");
 	assert_int_equal(event[1].status, VIRTIO_BLK_S_IOERR);
-	/* A driver that finds the answer before it sleeps would ask for no signal. */
-	*vq_used_event_word(&u->vq[0]) = u->vq[0].used_idx;
+	want_signal(&u->vq[0]);
 	assert_int_equal(unit_io(u, UNKNOWN, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
 	expect_events(event, "start complete signal");
 	assert_int_equal(event[1].status, VIRTIO_BLK_S_UNSUPP);
 }
 
+/* The data of these requests is their list; where on the disk its ranges say. */
+static void requests_with_ranges(void **state)
+{
+	static const char served[] = "start submit complete signal";
+	static const char refused[] = "start complete signal";
+	static const struct {
+		uint32_t type, nr, flags;
+		const char *name, *events;
+		unsigned int bytes, status;
+	} ranges[] = {
+		{ VIRTIO_BLK_T_DISCARD, 8, 0, "discard", served, 16, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 8, 0, "write-zeroes", served, 16, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_DISCARD, MIB / 512, 0, "discard", served, 16, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_DISCARD, UINT32_MAX, 0, "discard", refused, 0, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 8, 2, "write-zeroes", refused, 0,
+		  VIRTIO_BLK_S_UNSUPP },
+		{ VIRTIO_BLK_T_SECURE_ERASE, 8, 0, "secure-erase", refused, 0,
+		  VIRTIO_BLK_S_UNSUPP },
+	};
+	struct unit *u = *state;
+	struct event event[EVENTS_MAX];
+	unsigned int i, j, nr;
+
+	unit_half_failing(u, MIB);
+	unit_start_with(u, RANGE_FEATURES, 1, 16);
+	watch_all();
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		want_signal(&u->vq[0]);
+		assert_int_equal(unit_range(u, ranges[i].type, 0, ranges[i].nr, ranges[i].flags),
+				 ranges[i].status);
+		nr = expect_events(event, ranges[i].events);
+		for (j = 0; j < nr; j++) {
+			assert_string_equal(event[j].type, ranges[i].name);
+			assert_int_equal(event[j].sector, 0);
+			assert_int_equal(event[j].bytes, ranges[i].bytes);
+		}
+		assert_int_equal(event[nr - 1].status, ranges[i].status);
+	}
+}
+
 static void no_signal_event_without_a_signal(void **state)
 {
 	struct unit *u = *state;
-	struct event event[8];
+	struct event event[EVENTS_MAX];
 	struct vq *vq = &u->vq[0];
 
 	unit_memfd(u, MIB);
@@ -168,7 +228,7 @@ static void no_signal_event_without_a_signal(void **state)
 static void no_latency_without_the_complete_event(void **state)
 {
 	struct unit *u = *state;
-	struct event event[8];
+	struct event event[EVENTS_MAX];
 
 	unit_memfd(u, MIB);
 	unit_start(u, 1, 16);
@@ -201,6 +261,7 @@ int main(int argc, char **argv)
 		TRACE(a_read_from_start_to_signal),
 		TRACE(a_file_is_named_by_its_inode),
 		TRACE(refused_requests),
+		TRACE(requests_with_ranges),
 		TRACE(no_signal_event_without_a_signal),
 		TRACE(no_latency_without_the_complete_event),
 	};

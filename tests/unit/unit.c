@@ -108,6 +108,20 @@ int unit_slow(struct unit *u, unsigned int delay_ms)
 	return unit_null(u, &spec, O_RDWR | O_DIRECT);
 }
 
+int unit_half_failing(struct unit *u, size_t size)
+{
+	struct null_blk spec = { .size_mib = size / MIB, .discard = true };
+	unsigned long half = size / SECTOR_SIZE / 2;
+	char below[BACKEND_PATH_MAX], table[512];
+
+	assert_ok(backend_null(below, &spec));
+	/* The target "error" takes no discards on older kernels; this one is never up. */
+	snprintf(table, sizeof(table), "0 %lu linear %s 0\n%lu %lu flakey %s 0 0 1\n", half, below,
+		 half, half, below);
+	assert_ok(backend_dm(u->path, table));
+	return unit_disk(u, u->path, O_RDWR | O_DIRECT);
+}
+
 void unit_open(struct unit *u, uint64_t features)
 {
 	assert_ok(vhost_blk_open(&u->dev, &u->mem, features));
@@ -128,11 +142,16 @@ void unit_attach(struct unit *u)
 	assert_ok(vhost_blk_attach(&u->dev, u->disk));
 }
 
-void unit_start(struct unit *u, unsigned int nr, unsigned int num)
+void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigned int num)
 {
-	unit_open(u, FEATURES);
+	unit_open(u, features);
 	unit_vqs(u, nr, num);
 	unit_attach(u);
+}
+
+void unit_start(struct unit *u, unsigned int nr, unsigned int num)
+{
+	unit_start_with(u, FEATURES, nr, num);
 }
 
 void unit_detach(struct unit *u)
@@ -184,17 +203,43 @@ void unit_submit_one(struct unit *u, struct blk_request *req, uint32_t type, uin
 	vq_submit(req->vq);
 }
 
-int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector, void *buf,
-	       uint32_t len)
+void unit_submit_range(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
+		       uint32_t nr, uint32_t flags)
 {
-	int status;
+	struct virtio_blk_discard_write_zeroes *range = guest_alloc(&u->mem, 0, sizeof(*range), 16);
 
-	unit_submit_one(u, req, type, sector, buf, len);
-	status = blk_wait(req, TIMEOUT_MS);
+	assert_non_null(range);
+	range->sector = sector;
+	range->num_sectors = nr;
+	range->flags = flags;
+	unit_submit_one(u, req, type, 0, range, sizeof(*range));
+}
+
+static int status_of(struct blk_request *req, uint32_t type, uint64_t sector)
+{
+	int status = blk_wait(req, TIMEOUT_MS);
+
 	if (status < 0)
 		fail_msg("type %u sector %llu: %s", type, (unsigned long long)sector,
 			 strerror(-status));
 	return status;
+}
+
+int unit_range(struct unit *u, uint32_t type, uint64_t sector, uint32_t nr, uint32_t flags)
+{
+	int status;
+
+	unit_submit_range(u, &u->req, type, sector, nr, flags);
+	status = status_of(&u->req, type, sector);
+	assert_int_equal(u->req.used_len, 1);
+	return status;
+}
+
+int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector, void *buf,
+	       uint32_t len)
+{
+	unit_submit_one(u, req, type, sector, buf, len);
+	return status_of(req, type, sector);
 }
 
 int unit_io(struct unit *u, uint32_t type, uint64_t sector, void *buf, uint32_t len)
@@ -211,6 +256,15 @@ void expect_end(struct blk_request *req, int status, uint32_t used_len)
 	if (got != status || req->used_len != used_len)
 		fail_msg("status %d, used.len %u, expected %d, %u", got, req->used_len, status,
 			 used_len);
+}
+
+struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue)
+{
+	struct vhost_blk_stats stats = { .index = queue };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
+	assert_int_equal(stats.index, queue);
+	return stats;
 }
 
 void expect_alive(struct unit *u)

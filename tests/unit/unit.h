@@ -32,6 +32,9 @@
 #define BIT64(n)	(1ULL << (n))
 #define FEATURES	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC) | \
 			 BIT64(VIRTIO_RING_F_EVENT_IDX))
+/* With all requests that carry ranges. */
+#define RANGE_FEATURES	(FEATURES | BIT64(VIRTIO_BLK_F_DISCARD) | \
+			 BIT64(VIRTIO_BLK_F_WRITE_ZEROES) | BIT64(VIRTIO_BLK_F_SECURE_ERASE))
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 struct unit {
@@ -68,12 +71,15 @@ int unit_null(struct unit *u, const struct null_blk *spec, int flags);
 int unit_disk(struct unit *u, const char *path, int flags);
 /* A 16 MiB null_blk that takes delay_ms over every request. */
 int unit_slow(struct unit *u, unsigned int delay_ms);
+/* One that can discard and whose second half fails every request. */
+int unit_half_failing(struct unit *u, size_t size);
 
-/* unit_start() is these, with the usual features. */
+/* unit_start_with() is these, and unit_start() has the usual features. */
 void unit_open(struct unit *u, uint64_t features);
 void unit_vqs(struct unit *u, unsigned int nr, unsigned int num);
 void unit_attach(struct unit *u);
 void unit_start(struct unit *u, unsigned int nr, unsigned int num);
+void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigned int num);
 void unit_detach(struct unit *u);
 
 /* Page-aligned guest memory. */
@@ -91,8 +97,13 @@ int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t 
 int unit_io(struct unit *u, uint32_t type, uint64_t sector, void *buf, uint32_t len);
 void unit_submit_one(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
 		     void *buf, uint32_t len);
+/* The same for one range to discard, zero or erase. */
+int unit_range(struct unit *u, uint32_t type, uint64_t sector, uint32_t nr, uint32_t flags);
+void unit_submit_range(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
+		       uint32_t nr, uint32_t flags);
 /* Waits for a request and checks how it ended. */
 void expect_end(struct blk_request *req, int status, uint32_t used_len);
+struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue);
 /* Does one good read, whatever went before. */
 void expect_alive(struct unit *u);
 /* The error eventfd is raised, and the ring is not served any more. */
