@@ -86,7 +86,7 @@ static struct load *start_load(struct unit *u)
 		snprintf(u->path, sizeof(u->path), "%s", l->device);
 	}
 	unit_disk(u, u->path, O_RDWR | kind->flags);
-	unit_start(u, 1, 64);
+	unit_start_with(u, RANGE_FEATURES, 1, 64);
 	unit_requests(l->write, DEPTH, &u->vq[0]);
 	unit_requests(&l->flush, 1, &u->vq[0]);
 	l->buf = unit_alloc(u, DEPTH * SLOT_SIZE);
@@ -328,6 +328,67 @@ static void written_through_survives(void **state)
 	expect_cuts(l);
 }
 
+/*
+ * Zeroes the slot that each request wrote last, with nothing else in flight:
+ * it is what it was at first, and was something else on the disk before.
+ */
+static void zero_slots(struct load *l, uint32_t type, uint32_t flags)
+{
+	unsigned int i, slot;
+
+	for (i = 0; i < DEPTH; i++) {
+		slot = l->slot[i];
+		assert_int_equal(unit_range(l->u, type, slot * SLOT_SECTORS, SLOT_SECTORS, flags),
+				 VIRTIO_BLK_S_OK);
+		l->submitted[slot] = l->completed[slot] = 0;
+	}
+}
+
+static void flush(struct load *l)
+{
+	assert_int_equal(unit_io(l->u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+}
+
+/*
+ * What zeroes and discards do is as durable as what writes do.  No disk here
+ * shows anything but zeroes after a discard.
+ */
+static void zero_and_cut(struct load *l, bool write_through)
+{
+	static const struct { uint32_t type, flags; } how[CUTS] = {
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 0 },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP },
+		{ VIRTIO_BLK_T_DISCARD, 0 },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 0 },
+	};
+	unsigned int i;
+
+	for (i = 0; i < CUTS; i++) {
+		run_load(l, 20, NULL);
+		end_load(l);
+		if (!write_through)
+			flush(l);
+		zero_slots(l, how[i].type, how[i].flags);
+		if (!write_through)
+			flush(l);
+		end_cut(l, begin_cut(l));
+	}
+	expect_cuts(l);
+}
+
+static void flushed_zeroes_survive(void **state)
+{
+	zero_and_cut(start_load(*state), false);
+}
+
+static void zeroes_written_through_survive(void **state)
+{
+	struct load *l = start_load(*state);
+
+	set_mode(l, VHOST_BLK_WRITE_THROUGH);
+	zero_and_cut(l, true);
+}
+
 /* A switch to write-through makes durable what has completed, and what is in flight before it completes. */
 static void switching_makes_durable(void **state)
 {
@@ -383,6 +444,15 @@ int main(int argc, char **argv)
 		TEST_ON(written_through_survives, ext4_direct),
 		TEST_ON(written_through_survives, xfs_cached),
 		TEST_ON(written_through_survives, xfs_direct),
+		TEST_ON(flushed_zeroes_survive, device_cached),
+		TEST_ON(flushed_zeroes_survive, device_direct),
+		TEST_ON(flushed_zeroes_survive, ext4_cached),
+		TEST_ON(flushed_zeroes_survive, xfs_direct),
+		TEST_ON(zeroes_written_through_survive, device_cached),
+		TEST_ON(zeroes_written_through_survive, device_direct),
+		TEST_ON(zeroes_written_through_survive, ext4_cached),
+		TEST_ON(zeroes_written_through_survive, ext4_direct),
+		TEST_ON(zeroes_written_through_survive, xfs_direct),
 		TEST_ON(switching_makes_durable, device_cached),
 		TEST_ON(switching_makes_durable, device_slow),
 		TEST_ON(switching_makes_durable, ext4_direct),
