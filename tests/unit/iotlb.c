@@ -272,6 +272,17 @@ static void expect_waiting(struct vq *vq)
 	assert_int_equal(event_count(vq->err), 0);
 }
 
+/* Waits for the end of a request that is not published yet. */
+static void wait_for_status(const struct blk_request *req)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	while (*(volatile uint8_t *)req->status == STATUS_UNSET) {
+		assert_true(now_ms() < end);
+		usleep(1000);
+	}
+}
+
 static void works(struct unit *u)
 {
 	char *buf = unit_alloc(u, 16 * PAGE);
@@ -471,7 +482,7 @@ static void invalidated_in_flight(void **state)
 	unsigned int i;
 	char *buf;
 
-	unit_slow(u, 300);
+	unit_suspendable(u, MIB);
 	start_rings(u, 2);
 	unit_requests(req, NR, vq);
 	buf = unit_alloc(u, NR * PAGE);
@@ -482,12 +493,15 @@ static void invalidated_in_flight(void **state)
 		assert_ok(update_page(page_of(data.addr)));
 		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
 	}
+	unit_suspend(u, u->path);
 	vq_submit(vq);
-	usleep(150 * 1000);
+	expect_inflight(u, 0, NR);
 	unmap(u->mem.region[0].host, GUEST_SIZE, ANSWER);
 	unmap(vq->used, 1, HOLD);
+	unit_resume(u);
 	wait_for_miss(vq->used, 2);
-	usleep(300 * 1000);
+	for (i = 0; i < NR; i++)
+		wait_for_status(&req[i]);
 	expect_waiting(vq);
 	assert_int_equal(vq_used_idx(vq), 0);
 	assert_in_range(misses_at(vq->used), 2, 3);
@@ -520,20 +534,27 @@ static void detach_while_fetching_waits(void **state)
 	expect_read(&s, 5);
 }
 
+/* A read that a suspended disk has, all of memory being mapped. */
+static void start_suspended(struct unit *u, struct spread *s)
+{
+	start_rings(u, 1);
+	spread_init(u, s, &u->vq[0], 1);
+	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	unit_suspend(u, u->path);
+	spread_submit(s, VIRTIO_BLK_T_IN, 0);
+	expect_inflight(u, 0, 1);
+}
+
 /* Has a finished request wait for the used ring. */
 static void finish_unpublished(struct unit *u, struct spread *s)
 {
 	struct vq *vq = &u->vq[0];
 
-	start_rings(u, 1);
-	spread_init(u, s, vq, 1);
-	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
-	spread_submit(s, VIRTIO_BLK_T_IN, 0);
-	usleep(100 * 1000);
+	start_suspended(u, s);
 	unmap(vq->used, 1, HOLD);
+	unit_resume(u);
 	wait_for_miss(vq->used, 1);
-	while (*(volatile uint8_t *)s->req.status == STATUS_UNSET)
-		usleep(1000);
+	wait_for_status(&s->req);
 	expect_waiting(vq);
 }
 
@@ -543,7 +564,7 @@ static void detach_while_publishing_waits(void **state)
 	struct vq *vq = &u->vq[0];
 	struct spread s;
 
-	unit_slow(u, 300);
+	unit_suspendable(u, MIB);
 	finish_unpublished(u, &s);
 	unit_detach(u);
 	assert_int_equal(vq_used_idx(vq), 0);
@@ -560,14 +581,11 @@ static void detach_publishes_what_it_can(void **state)
 	struct unit *u = *state;
 	struct spread s;
 
-	unit_slow(u, 300);
-	start_rings(u, 1);
-	spread_init(u, &s, &u->vq[0], 1);
-	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
-	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
-	usleep(100 * 1000);
+	unit_suspendable(u, MIB);
+	start_suspended(u, &s);
 	assert_ok(invalidate(GUEST_GPA, GUEST_SIZE));
 	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	unit_resume_soon(u);
 	unit_detach(u);
 	assert_int_equal(vq_used_idx(&u->vq[0]), 1);
 	assert_int_equal(vq_get_base(&u->vq[0]), 1);
@@ -578,7 +596,7 @@ static void closed_while_waiting(void **state)
 	struct unit *u = *state;
 	struct spread s;
 
-	unit_slow(u, 300);
+	unit_suspendable(u, MIB);
 	finish_unpublished(u, &s);
 	iommu.stop = true;
 	pthread_join(iommu.thread, NULL);
@@ -595,7 +613,7 @@ static void owner_killed_while_waiting(void **state)
 	pid_t pid;
 	char c;
 
-	unit_slow(u, 300);
+	unit_suspendable(u, MIB);
 	assert_ok(pipe(up));
 	pid = child_fork();
 	if (!pid) {

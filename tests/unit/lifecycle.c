@@ -97,13 +97,6 @@ static int heard(int fd)
 	return read(fd, &byte, 1) == 1;
 }
 
-static void start_slow(struct unit *u, unsigned int delay_ms, unsigned int nr_vqs)
-{
-	unit_slow(u, delay_ms);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, nr_vqs, 64);
-}
-
 /* Puts nr reads on a ring, with nobody waiting for them. */
 static void submit_reads(struct unit *u, struct vq *vq, struct blk_request *req, uint8_t *buf,
 			 unsigned int nr)
@@ -304,7 +297,9 @@ static void detach_drains(void **state)
 	uint8_t *buf[RINGS];
 	unsigned int i;
 
-	start_slow(u, 300, RINGS);
+	unit_slow(u, 300);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, RINGS, 64);
 	for (i = 0; i < RINGS; i++) {
 		buf[i] = unit_alloc(u, NR * 4096);
 		submit_reads(u, &u->vq[i], req[i], buf[i], NR);
@@ -331,32 +326,35 @@ static void detach_drains(void **state)
 		assert_int_equal(vq_used_idx(&u->vq[i]), NR);
 }
 
-static void reset_owner_drains(void **state)
+/* Has NR reads in flight, which go on in a moment. */
+static uint8_t *start_in_flight(struct unit *u, struct blk_request *req)
 {
-	struct unit *u = *state;
-	struct blk_request req[NR];
 	uint8_t *buf;
 
-	start_slow(u, 300, 1);
+	unit_suspendable(u, DISK_SIZE);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start(u, 1, 64);
 	buf = unit_alloc(u, NR * 4096);
+	unit_suspend(u, u->path);
 	submit_reads(u, &u->vq[0], req, buf, NR);
-	usleep(150000);
-	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
-	expect_all_ended(&u->vq[0], req, buf, NR);
-	expect_workers(getpid(), 0);
+	expect_inflight(u, 0, NR);
+	unit_resume_soon(u);
+	return buf;
 }
 
-static void close_drains(void **state)
+enum parting { RESET_OWNER, CLOSE };
+static const enum parting reset_owner = RESET_OWNER, close_device = CLOSE;
+
+static void parting_drains(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	uint8_t *buf;
+	uint8_t *buf = start_in_flight(u, req);
 
-	start_slow(u, 300, 1);
-	buf = unit_alloc(u, NR * 4096);
-	submit_reads(u, &u->vq[0], req, buf, NR);
-	usleep(150000);
-	vhost_blk_close(&u->dev);
+	if (*(const enum parting *)u->param == RESET_OWNER)
+		assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	else
+		vhost_blk_close(&u->dev);
 	expect_all_ended(&u->vq[0], req, buf, NR);
 	expect_workers(getpid(), 0);
 }
@@ -379,10 +377,7 @@ static void detach_drains_under_signals(void **state)
 	timer_t timer;
 	uint8_t *buf;
 
-	start_slow(u, 300, 1);
-	buf = unit_alloc(u, NR * 4096);
-	submit_reads(u, &u->vq[0], req, buf, NR);
-	usleep(150000);
+	buf = start_in_flight(u, req);
 	assert_ok(sigaction(SIGUSR1, &action, NULL));
 	assert_ok(timer_create(CLOCK_MONOTONIC, &event, &timer));
 	assert_ok(timer_settime(timer, 0, &every, NULL));
@@ -952,8 +947,8 @@ int main(int argc, char **argv)
 		TEST_ON(io_limits_of_the_owner_hold, aligned),
 		TEST_ON(io_limits_of_the_owner_hold, odd),
 		TEST(detach_drains),
-		TEST(reset_owner_drains),
-		TEST(close_drains),
+		TEST_ON(parting_drains, reset_owner),
+		TEST_ON(parting_drains, close_device),
 		TEST(detach_drains_under_signals),
 		TEST(attach_serves_what_is_available),
 		TEST(ring_resumes_where_it_stopped),

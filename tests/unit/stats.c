@@ -118,7 +118,7 @@ static void one_batch_and_its_depth(void **state)
 	struct vq_segment data;
 	unsigned int i;
 
-	unit_slow(u, 200);
+	unit_suspendable(u, MIB);
 	unit_start(u, 1, NR);
 	unit_requests(req, NR, &u->vq[0]);
 	data = unit_segment(u, unit_alloc(u, 4 * KIB), 4 * KIB);
@@ -127,9 +127,10 @@ static void one_batch_and_its_depth(void **state)
 	assert_int_equal(before.max_inflight, 1);
 	for (i = 0; i < NR; i++)
 		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	unit_suspend(u, u->path);
 	vq_submit(&u->vq[0]);
-	usleep(100000);
-	assert_int_equal(unit_stats(u, 0).inflight, NR);
+	expect_inflight(u, 0, NR);
+	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
 	after = unit_stats(u, 0);

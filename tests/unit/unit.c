@@ -35,6 +35,10 @@ int unit_teardown(void **state)
 	unsigned int i;
 	int ret;
 
+	if (u->resumer)
+		pthread_join(u->resumer, NULL);
+	else if (u->suspended[0])
+		backend_dm_resume(u->suspended);
 	vhost_blk_close(&u->dev);
 	for (i = 0; i < VQS_MAX; i++)
 		vq_free(&u->vq[i]);
@@ -106,6 +110,47 @@ int unit_slow(struct unit *u, unsigned int delay_ms)
 	};
 
 	return unit_null(u, &spec, O_RDWR | O_DIRECT);
+}
+
+int unit_suspendable(struct unit *u, size_t size)
+{
+	struct null_blk spec = { .size_mib = size / MIB, .queue_depth = 1024 };
+	char below[BACKEND_PATH_MAX], table[512];
+
+	assert_ok(backend_null(below, &spec));
+	/* The target "linear" knows of requests that must not wait, which would wait in a helper. */
+	snprintf(table, sizeof(table), "0 %lu delay %s 0 0\n", size / SECTOR_SIZE, below);
+	assert_ok(backend_dm(u->path, table));
+	return unit_disk(u, u->path, O_RDWR | O_DIRECT);
+}
+
+void unit_suspend(struct unit *u, const char *path)
+{
+	assert_ok(backend_dm_suspend(path));
+	snprintf(u->suspended, sizeof(u->suspended), "%s", path);
+}
+
+void unit_resume(struct unit *u)
+{
+	assert_ok(backend_dm_resume(u->suspended));
+	u->suspended[0] = 0;
+}
+
+static void *resume_in_a_moment(void *arg)
+{
+	struct unit *u = arg;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	usleep(QUIET_MS * 1000);
+	backend_dm_resume(u->suspended);
+	return NULL;
+}
+
+void unit_resume_soon(struct unit *u)
+{
+	assert_int_equal(pthread_create(&u->resumer, NULL, resume_in_a_moment, u), 0);
 }
 
 int unit_half_failing(struct unit *u, size_t size)
@@ -265,6 +310,19 @@ struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue)
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
 	assert_int_equal(stats.index, queue);
 	return stats;
+}
+
+void expect_inflight(struct unit *u, unsigned int queue, unsigned int nr)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	uint64_t got;
+
+	while ((got = unit_stats(u, queue).inflight) != nr) {
+		if (now_ms() > end)
+			fail_msg("%llu requests in flight, expected %u", (unsigned long long)got,
+				 nr);
+		usleep(1000);
+	}
 }
 
 void expect_alive(struct unit *u)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -47,6 +48,8 @@ struct unit {
 	char path[BACKEND_PATH_MAX];	/* of the disk, where it has one */
 	const void *param;		/* what the test is run with */
 	void *sector;			/* of expect_alive() */
+	char suspended[BACKEND_PATH_MAX];	/* empty: no disk is */
+	pthread_t resumer;
 	unsigned int mark;		/* disks made before belong to the program */
 };
 
@@ -71,6 +74,16 @@ int unit_null(struct unit *u, const struct null_blk *spec, int flags);
 int unit_disk(struct unit *u, const char *path, int flags);
 /* A 16 MiB null_blk that takes delay_ms over every request. */
 int unit_slow(struct unit *u, unsigned int delay_ms);
+/* A disk of that size which unit_suspend() can stop. */
+int unit_suspendable(struct unit *u, size_t size);
+/*
+ * Keeps the requests of a device-mapper device waiting, and lets them go on. A
+ * test that fails in between leaves nobody waiting for good.
+ */
+void unit_suspend(struct unit *u, const char *path);
+void unit_resume(struct unit *u);
+/* Another thread does that in a moment, for a caller that is to wait for requests. */
+void unit_resume_soon(struct unit *u);
 /* One that can discard and whose second half fails every request. */
 int unit_half_failing(struct unit *u, size_t size);
 
@@ -104,6 +117,8 @@ void unit_submit_range(struct unit *u, struct blk_request *req, uint32_t type, u
 /* Waits for a request and checks how it ended. */
 void expect_end(struct blk_request *req, int status, uint32_t used_len);
 struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue);
+/* Waits until so many requests of a queue are in flight. */
+void expect_inflight(struct unit *u, unsigned int queue, unsigned int nr);
 /* Does one good read, whatever went before. */
 void expect_alive(struct unit *u);
 /* The error eventfd is raised, and the ring is not served any more. */
