@@ -111,9 +111,7 @@ static int open_kind(struct unit *u, const struct kind *kind)
 
 static void start(struct unit *u, uint64_t features, unsigned int num)
 {
-	unit_open(u, FEATURES | features);
-	unit_vqs(u, 1, num);
-	unit_attach(u);
+	unit_start_with(u, FEATURES | features, 1, num);
 }
 
 static range_t range(uint64_t sector, uint32_t nr, uint32_t flags)
@@ -131,13 +129,6 @@ static int io(struct unit *u, uint32_t type, const range_t *ranges, unsigned int
 	status = unit_io(u, type, 0, list, nr * sizeof(*list));
 	assert_int_equal(u->req.used_len, 1);
 	return status;
-}
-
-static int io1(struct unit *u, uint32_t type, uint64_t sector, uint32_t nr, uint32_t flags)
-{
-	range_t one = range(sector, nr, flags);
-
-	return io(u, type, &one, 1);
 }
 
 static void expect_zero(int fd, uint64_t offset, size_t len)
@@ -223,7 +214,7 @@ static void unmap_needs_discard(void **state)
 	start(u, WRITE_ZEROES, 16);
 	assert_ok(fsync(u->disk));
 	before = space_taken(space);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 4096, UNMAP), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 4096, UNMAP), VIRTIO_BLK_S_OK);
 	expect_zero(u->disk, 0, 2 * MIB);
 	expect_disk(u->disk, 2 * MIB, MIB, 1);
 	assert_true(space_taken(space) >= before);
@@ -263,8 +254,8 @@ static void random_zeroes_agree_with_a_model(void **state)
 			break;
 		case 1:
 			nr = random_next(&seed) % 8 < 4 ? block : nr;
-			assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr,
-					     random_next(&seed) % 2 ? UNMAP : 0), VIRTIO_BLK_S_OK);
+			assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr,
+						    random_next(&seed) % 2 ? UNMAP : 0), VIRTIO_BLK_S_OK);
 			memset(at, 0, nr * SECTOR_SIZE);
 			break;
 		default:
@@ -296,7 +287,7 @@ static void discard_at_any_sector(void **state)
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
-		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, part[i].sector, part[i].nr, 0),
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, part[i].sector, part[i].nr, 0),
 				 VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	for (i = 0; i < ARRAY_SIZE(part); i++) {
@@ -377,7 +368,7 @@ static void lists_must_be_whole(void **state)
 		}
 		/* An empty list has nothing wrong in it; neither has an empty range. */
 		assert_int_equal(unit_io(u, range_types[t], 0, NULL, 0), VIRTIO_BLK_S_OK);
-		assert_int_equal(io1(u, range_types[t], 16, 0, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_range(u, range_types[t], 16, 0, 0), VIRTIO_BLK_S_OK);
 	}
 	expect_disk(u->disk, 0, MIB, 1);
 	expect_alive(u);
@@ -424,7 +415,7 @@ static void need_their_features(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++) {
 		start(u, ALL & ~features[t], 16);
-		assert_int_equal(io1(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+		assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 		expect_disk(u->disk, 0, MIB, 1);
 		vhost_blk_close(&u->dev);
 		vq_free(&u->vq[0]);
@@ -440,10 +431,10 @@ static void what_the_backend_cannot_do(void **state)
 	close(open_kind(u, kind));
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
 	if (kind->keeps)
-		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 	expect_disk(u->disk, 0, MIB, 1);
 }
 
@@ -458,7 +449,7 @@ static void read_only_backends_are_not_touched(void **state)
 	unit_disk(u, u->path, O_RDONLY | ((const struct kind *)u->param)->flags);
 	start(u, ALL, 16);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++)
-		assert_int_equal(io1(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_IOERR);
 	expect_disk(u->disk, 0, MIB, 1);
 	expect_alive(u);
 }
@@ -481,10 +472,11 @@ static void parts_of_a_block(void **state)
 		uint64_t sector = part[i].sector;
 		uint32_t nr = part[i].nr;
 
-		assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0), VIRTIO_BLK_S_IOERR);
-		assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, 0),
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0),
 				 VIRTIO_BLK_S_IOERR);
-		assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, UNMAP),
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, UNMAP),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector, buf, nr * SECTOR_SIZE),
 				 VIRTIO_BLK_S_IOERR);
@@ -632,12 +624,8 @@ static void others_are_not_held_up(void **state)
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
 	assert_ok(backend_dm_suspend(u->path));
-	for (i = 0; i < NR; i++) {
-		range_t *one = guest_alloc(&u->mem, 0, sizeof(*one), 16);
-
-		*one = range(MIB / 512 + i * 32, 32, 0);
-		unit_submit_one(u, &req[i], range_types[i % 2], 0, one, sizeof(*one));
-	}
+	for (i = 0; i < NR; i++)
+		unit_submit_range(u, &req[i], range_types[i % 2], MIB / 512 + i * 32, 32, 0);
 	/* From the cache, into the cache, and a helper's work without the disk. */
 	for (i = 0; i < 16; i++) {
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
@@ -676,11 +664,8 @@ static void frozen_file_system(void **state)
 	assert_ok(ioctl(dir, FIFREEZE, 0));
 	/* One in three a write: more than there can be helpers of all kinds together. */
 	for (i = 0; i < NR; i++) {
-		range_t *one = guest_alloc(&u->mem, 0, sizeof(*one), 16);
-
-		*one = range(4096 + i * 8, 8, 0);
 		if (i % 3 < 2)
-			unit_submit_one(u, &req[i], range_types[i % 3], 0, one, sizeof(*one));
+			unit_submit_range(u, &req[i], range_types[i % 3], 4096 + i * 8, 8, 0);
 		else
 			unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
 	}
@@ -745,19 +730,23 @@ static void many_writes_to_a_frozen_file_system(void **state)
 /* A backend that fails fails the request. */
 static void failing_device(void **state)
 {
+	static const struct { uint32_t type, flags; } how[] = {
+		{ VIRTIO_BLK_T_DISCARD, 0 },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 0 },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, UNMAP },
+	};
 	struct unit *u = *state;
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
-	char below[BACKEND_PATH_MAX], table[256];
-	unsigned int half = SECTORS / 2;
+	unsigned int half = SECTORS / 2, i;
 
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 %u linear %s 0\n%u %u error \n", half, below, half, half);
-	assert_ok(backend_dm(u->path, table));
-	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_half_failing(u, DISK_SIZE);
 	disk_fill(u->disk, 0, DISK_SIZE / 2, 1);
 	start(u, ALL, 16);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, half, 8, 0), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, half - 8, 16, 0), VIRTIO_BLK_S_IOERR);
+	for (i = 0; i < ARRAY_SIZE(how); i++) {
+		assert_int_equal(unit_range(u, how[i].type, half, 8, how[i].flags),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_range(u, how[i].type, half - 8, 16, how[i].flags),
+				 VIRTIO_BLK_S_IOERR);
+	}
 	expect_disk(u->disk, 0, (half - 8) * SECTOR_SIZE, 1);
 	expect_alive(u);
 }
@@ -772,8 +761,10 @@ static void full_file_system(void **state)
 	assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
 	unit_disk(u, u->path, O_RDWR);
 	start(u, ALL, 16);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, 0), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, UNMAP), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, UNMAP),
+			 VIRTIO_BLK_S_OK);
 	assert_int_equal(backend_size(u->disk), DISK_SIZE);
 	expect_zero(u->disk, 0, DISK_SIZE);
 }
@@ -896,7 +887,7 @@ static void limits_of_a_device(void **state)
 	assert_ok(backend_scsi(u->path,
 			       "dev_size_mb=8 sector_size=4096 physblk_exp=2 lowest_aligned=1 "
 			       "opt_blks=64 opt_xferlen_exp=3 lbpu=1 unmap_max_blocks=1024 "
-			       "unmap_granularity=16"));
+			       "unmap_granularity=16 write_same_length=512"));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 	unit_open(u, FEATURES | ALL);
 	limits = limits_of(u, u->disk);
@@ -907,14 +898,17 @@ static void limits_of_a_device(void **state)
 	assert_int_equal(limits.opt_io_size, 64 * 4096);
 	assert_int_equal(limits.max_discard_sectors, 1024 * 8);
 	assert_int_equal(limits.discard_sector_alignment, 16 * 8);
-	assert_true(limits.max_write_zeroes_sectors > 0);
-	assert_int_equal(limits.max_write_zeroes_sectors % 8, 0);
+	assert_int_equal(limits.max_write_zeroes_sectors, 512 * 8);
 
 	/* They bind. */
 	unit_vqs(u, 1, 16);
 	unit_attach(u);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8, 0), VIRTIO_BLK_S_OK);
-	assert_int_equal(io1(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8 + 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8 + 8, 0),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 512 * 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 512 * 8 + 8, 0),
+			 VIRTIO_BLK_S_IOERR);
 }
 
 static void limits_without_an_offload(void **state)
