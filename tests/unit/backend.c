@@ -1,102 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Backends of every kind: that data is right on each, and what each failure turns into. */
 #define _GNU_SOURCE
-#include "unit.h"
+#include "disks.h"
 
-#include <linux/fs.h>
 #include <stdlib.h>
-
-#define DISK_SIZE	(8 * MIB)
-#define SECTORS		(DISK_SIZE / SECTOR_SIZE)
-#define EXT4_SIZE	(64 * MIB)
-#define XFS_SIZE	(320 * MIB)
-
-/* Made once for the whole program. */
-static char tmpfs[BACKEND_PATH_MAX];
-static char ext4[BACKEND_PATH_MAX], ext4_device[BACKEND_PATH_MAX];
-static char xfs[BACKEND_PATH_MAX];
-
-struct kind {
-	enum { ON_FILE, ON_NULL, ON_LOOP, ON_DM } on;
-	const char *dir;
-	int flags;
-	unsigned int block_size;
-};
-
-static const struct kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
-static const struct kind ext4_file = { .on = ON_FILE, .dir = ext4 };
-static const struct kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
-static const struct kind xfs_file = { .on = ON_FILE, .dir = xfs };
-static const struct kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
-static const struct kind null_cached = { .on = ON_NULL };
-static const struct kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
-static const struct kind null_4k = { .on = ON_NULL, .flags = O_DIRECT, .block_size = 4096 };
-static const struct kind loop_cached = { .on = ON_LOOP };
-static const struct kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
-static const struct kind dm_direct = { .on = ON_DM, .flags = O_DIRECT };
-
-static int make_filesystem(char *dir, char *device, const char *fstype, size_t size)
-{
-	char image[BACKEND_PATH_MAX];
-
-	if (backend_file(image, tmpfs, fstype, size) || backend_loop(device, image))
-		return -1;
-	return backend_mkfs(dir, fstype, device);
-}
-
-static int make_disks(void **state)
-{
-	char device[BACKEND_PATH_MAX];
-
-	(void)state;
-	if (backend_tmpfs(tmpfs, 512 * MIB))
-		return -1;
-	if (make_filesystem(ext4, ext4_device, "ext4", EXT4_SIZE))
-		return -1;
-	return make_filesystem(xfs, device, "xfs", XFS_SIZE);
-}
-
-static int remove_disks(void **state)
-{
-	(void)state;
-	return backend_remove_since(0);
-}
-
-/* A device-mapper device that covers a new null_blk, by one target. */
-static void make_dm(char *path, const char *target, const char *arguments, unsigned int cache_mib)
-{
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = cache_mib };
-	char below[BACKEND_PATH_MAX], table[512];
-
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 %lu %s %s 0 %s\n", SECTORS, target, below, arguments);
-	assert_ok(backend_dm(path, table));
-}
-
-static void open_kind(struct unit *u, const struct kind *kind)
-{
-	struct null_blk spec = {
-		.size_mib = DISK_SIZE / MIB, .block_size = kind->block_size,
-	};
-	char image[BACKEND_PATH_MAX];
-
-	switch (kind->on) {
-	case ON_FILE:
-		assert_ok(backend_file(u->path, kind->dir, "disk", DISK_SIZE));
-		break;
-	case ON_NULL:
-		assert_ok(backend_null(u->path, &spec));
-		break;
-	case ON_LOOP:
-		assert_ok(backend_file(image, tmpfs, "image", DISK_SIZE));
-		assert_ok(backend_loop(u->path, image));
-		break;
-	case ON_DM:
-		make_dm(u->path, "linear", "", 0);
-		break;
-	}
-	unit_disk(u, u->path, O_RDWR | kind->flags);
-}
 
 /* Writes and reads at random places and of random sizes agree with a model of the disk. */
 static void random_io_agrees_with_a_model(void **state)
@@ -269,16 +176,11 @@ static void failing_device(void **state)
 /* Half of the device works: a request that needs both halves fails as a whole. */
 static void half_failing_device(void **state)
 {
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct unit *u = *state;
-	char below[BACKEND_PATH_MAX], table[256];
 	unsigned int half = SECTORS / 2;
 	uint8_t *buf;
 
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 %u linear %s 0\n%u %u error \n", half, below, half, half);
-	assert_ok(backend_dm(u->path, table));
-	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_half_failing(u, DISK_SIZE);
 	disk_fill(u->disk, 0, DISK_SIZE / 2, 1);
 	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 64 * KIB);
@@ -417,7 +319,7 @@ static void suspended_device(void **state)
 	enum { NR = 16 };
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	unsigned int i, answered = 0;
+	unsigned int i;
 	uint8_t *buf;
 
 	open_kind(u, &dm_direct);
@@ -425,17 +327,15 @@ static void suspended_device(void **state)
 	unit_start(u, 1, 64);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, (NR + 1) * 4096);
-	assert_ok(backend_dm_suspend(u->path));
+	unit_suspend(u, u->path);
 	for (i = 0; i < NR; i++)
 		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
-	unit_submit_one(u, &u->req, VIRTIO_BLK_T_GET_ID, 0, buf + NR * 4096, 20);
-	answered = blk_wait(&u->req, TIMEOUT_MS) == VIRTIO_BLK_S_OK;
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf + NR * 4096, 20), VIRTIO_BLK_S_OK);
 	usleep(QUIET_MS * 1000);
 	blk_reap(&u->vq[0]);
 	for (i = 0; i < NR; i++)
-		answered += req[i].done;
-	assert_ok(backend_dm_resume(u->path));
-	assert_int_equal(answered, 1);
+		assert_false(req[i].done);
+	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
 	expect_pattern(buf, NR * 4096, 0, 1);
@@ -444,10 +344,11 @@ static void suspended_device(void **state)
 /* The disk of one more ext4, whose device can be suspended under it. */
 static void start_on_suspendable(struct unit *u, char *device)
 {
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = 1 };
 	char dir[BACKEND_PATH_MAX];
 	int plain;
 
-	make_dm(device, "linear", "", 1);
+	unit_dm(device, &spec, "linear", "");
 	assert_ok(backend_mkfs(dir, "ext4", device));
 	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
 	plain = open(u->path, O_RDWR | O_CLOEXEC);
@@ -473,7 +374,6 @@ static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint
 {
 	char device[BACKEND_PATH_MAX];
 	struct blk_request blocked;
-	unsigned int i, ended = 0;
 	uint8_t *buf;
 
 	start_on_suspendable(u, device);
@@ -486,16 +386,11 @@ static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint
 	}
 	if (type == VIRTIO_BLK_T_OUT)
 		pattern_fill(buf, len, sector * SECTOR_SIZE, 1);
-	assert_ok(backend_dm_suspend(device));
+	unit_suspend(u, device);
 	unit_submit_one(u, &blocked, type, sector, buf, len);
-	for (i = 0; i < 16 && !blocked.done; i++) {
-		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 8, buf + 4096, 4096);
-		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
-			break;
-		ended += pattern_differs(buf + 4096, 4096, i * 4096, 1) < 0;
-	}
-	assert_ok(backend_dm_resume(device));
-	assert_int_equal(ended, 16);
+	expect_reads(u, 0, 8, 16);
+	assert_false(blocked.done);
+	unit_resume(u);
 	expect_end(&blocked, VIRTIO_BLK_S_OK, type == VIRTIO_BLK_T_IN ? len + 1 : 1);
 	if (len)
 		expect_pattern(buf, len, sector * SECTOR_SIZE, 1);
@@ -524,8 +419,6 @@ static void slow_flush_of_a_device(void **state)
 	struct unit *u = *state;
 	char below[BACKEND_PATH_MAX], way[BACKEND_PATH_MAX], table[512];
 	struct blk_request flush;
-	unsigned int i;
-	uint8_t *buf;
 
 	assert_ok(backend_null(below, &spec));
 	snprintf(table, sizeof(table), "0 %lu linear %s 0\n", SECTORS, below);
@@ -537,13 +430,9 @@ static void slow_flush_of_a_device(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
 	unit_requests(&flush, 1, &u->vq[0]);
-	buf = unit_alloc(u, 4096);
 	unit_suspend(u, way);
 	unit_submit_one(u, &flush, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
-	for (i = 0; i < 16; i++) {
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
-		expect_pattern(buf, 4096, i * 4096, 1);
-	}
+	expect_reads(u, 0, 8, 16);
 	assert_false(flush.done);
 	unit_resume(u);
 	expect_end(&flush, VIRTIO_BLK_S_OK, 1);
@@ -557,20 +446,18 @@ static void frozen_file_system(void **state)
 {
 	enum { NR = 4 };
 	struct unit *u = *state;
+	const struct kind *kind = u->param;
 	struct blk_request write[NR];
-	unsigned int i, reads = 0, writes = 0;
+	unsigned int i;
 	uint8_t *buf;
-	int dir;
 
-	open_kind(u, u->param);
+	open_kind(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	assert_ok(fsync(u->disk));
 	unit_start(u, 1, 64);
 	unit_requests(write, NR, &u->vq[0]);
-	buf = unit_alloc(u, (NR + 1) * 4096);
-	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_ok(dir);
-	assert_ok(ioctl(dir, FIFREEZE, 0));
+	buf = unit_alloc(u, NR * 4096);
+	unit_freeze(u, kind->dir);
 	for (i = 0; i < NR; i++) {
 		/* Over data that is there, and into the hole behind it. */
 		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
@@ -578,20 +465,12 @@ static void frozen_file_system(void **state)
 		pattern_fill(buf + i * 4096, 4096, sector * SECTOR_SIZE, 2);
 		unit_submit_one(u, &write[i], VIRTIO_BLK_T_OUT, sector, buf + i * 4096, 4096);
 	}
-	for (i = 0; i < 16; i++) {
-		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 512 + i, buf + NR * 4096, 4096);
-		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
-			break;
-		reads += pattern_differs(buf + NR * 4096, 4096, (512 + i) * SECTOR_SIZE, 1) < 0;
-	}
+	expect_reads(u, 512, 1, 16);
 	usleep(QUIET_MS * 1000);
 	blk_reap(&u->vq[0]);
 	for (i = 0; i < NR; i++)
-		writes += write[i].done;
-	assert_ok(ioctl(dir, FITHAW, 0));
-	close(dir);
-	assert_int_equal(reads, 16);
-	assert_int_equal(writes, 0);
+		assert_false(write[i].done);
+	unit_thaw(u);
 	for (i = 0; i < NR; i++) {
 		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
 
@@ -604,25 +483,22 @@ static void frozen_file_system(void **state)
 static void freeze_passes_after_writes(void **state)
 {
 	struct unit *u = *state;
+	const struct kind *kind = u->param;
 	unsigned int i;
 	uint8_t *buf;
-	int dir;
 
-	open_kind(u, u->param);
+	open_kind(u, kind);
 	unit_start(u, 1, 64);
 	buf = unit_alloc(u, 8192);
-	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_ok(dir);
 	for (i = 0; i < 5; i++) {
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf + 1, 4096),
 				 VIRTIO_BLK_S_OK);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, SECTORS, buf, 4096),
 				 VIRTIO_BLK_S_IOERR);
-		assert_ok(ioctl(dir, FIFREEZE, 0));
-		assert_ok(ioctl(dir, FITHAW, 0));
+		unit_freeze(u, kind->dir);
+		unit_thaw(u);
 	}
-	close(dir);
 }
 
 /* An operation that the backend does not have, as files of procfs know no fsync. */
@@ -771,6 +647,5 @@ int main(int argc, char **argv)
 		TEST_ON(caller_closes_and_unlinks, ext4_direct),
 	};
 
-	return unit_run_with(argc, argv, "backend", tests, ARRAY_SIZE(tests), make_disks,
-			     remove_disks);
+	return disks_run(argc, argv, "backend", tests, ARRAY_SIZE(tests));
 }

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Requests that carry ranges: discard, write zeroes, secure erase; and the limits of backends. */
 #define _GNU_SOURCE
-#include "unit.h"
+#include "disks.h"
 
-#include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define DISK_SIZE	(8 * MIB)
-#define SECTORS		(DISK_SIZE / SECTOR_SIZE)
 #define MAX_RANGES	256
 #define UNMAP		VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
 
@@ -25,89 +22,6 @@ typedef struct virtio_blk_discard_write_zeroes range_t;
 static const uint32_t range_types[] = {
 	VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE,
 };
-
-/* Made once for the whole program. */
-static char tmpfs[BACKEND_PATH_MAX];
-static char ext4[BACKEND_PATH_MAX];
-static char xfs[BACKEND_PATH_MAX];
-
-struct kind {
-	enum { ON_FILE, ON_NULL, ON_LOOP, ON_SCSI } on;
-	const char *dir;
-	int flags;
-	unsigned int block_size;
-	bool keeps;	/* no discard */
-};
-
-static const struct kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
-static const struct kind ext4_file = { .on = ON_FILE, .dir = ext4 };
-static const struct kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
-static const struct kind xfs_file = { .on = ON_FILE, .dir = xfs };
-static const struct kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
-static const struct kind null_cached = { .on = ON_NULL };
-static const struct kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
-static const struct kind null_keeping = { .on = ON_NULL, .flags = O_DIRECT, .keeps = true };
-static const struct kind loop_cached = { .on = ON_LOOP };
-static const struct kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
-static const struct kind scsi_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 512 };
-static const struct kind scsi_4k_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 4096 };
-static const struct kind scsi_4k_cached = { .on = ON_SCSI, .block_size = 4096 };
-
-static int make_filesystem(char *dir, const char *fstype, size_t size)
-{
-	char image[BACKEND_PATH_MAX], device[BACKEND_PATH_MAX];
-
-	if (backend_file(image, tmpfs, fstype, size) || backend_loop(device, image))
-		return -1;
-	return backend_mkfs(dir, fstype, device);
-}
-
-static int make_disks(void **state)
-{
-	(void)state;
-	if (backend_tmpfs(tmpfs, 512 * MIB) || make_filesystem(ext4, "ext4", 64 * MIB))
-		return -1;
-	return make_filesystem(xfs, "xfs", 320 * MIB);
-}
-
-static int remove_disks(void **state)
-{
-	(void)state;
-	return backend_remove_since(0);
-}
-
-/* Opens a disk of some kind; a file that shows how much space it takes, if there is one. */
-static int open_kind(struct unit *u, const struct kind *kind)
-{
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = !kind->keeps };
-	char image[BACKEND_PATH_MAX], options[160];
-	int space = -1;
-
-	switch (kind->on) {
-	case ON_FILE:
-		assert_ok(backend_file(u->path, kind->dir, "disk", DISK_SIZE));
-		space = open(u->path, O_RDWR | O_CLOEXEC);
-		assert_ok(space);
-		break;
-	case ON_NULL:
-		assert_ok(backend_null(u->path, &spec));
-		break;
-	case ON_LOOP:
-		assert_ok(backend_file(image, tmpfs, "image", DISK_SIZE));
-		space = open(image, O_RDWR | O_CLOEXEC);
-		assert_ok(space);
-		assert_ok(backend_loop(u->path, image));
-		break;
-	case ON_SCSI:
-		snprintf(options, sizeof(options),
-			 "dev_size_mb=%lu sector_size=%u lbpu=1 lbpws=1 lbprz=1 delay=0",
-			 DISK_SIZE / MIB, kind->block_size);
-		assert_ok(backend_scsi(u->path, options));
-		break;
-	}
-	unit_disk(u, u->path, O_RDWR | kind->flags);
-	return space;
-}
 
 static void start(struct unit *u, uint64_t features, unsigned int num)
 {
@@ -145,12 +59,16 @@ static void expect_zero(int fd, uint64_t offset, size_t len)
 		fail_msg("the disk is not zero at byte %llu", (unsigned long long)offset + i);
 }
 
-static uint64_t space_taken(int fd)
+/* By the file that holds the disk's data. */
+static uint64_t space_taken(struct unit *u)
 {
+	int fd = open(u->file, O_RDWR | O_CLOEXEC);
 	struct stat st;
 
+	assert_ok(fd);
 	assert_ok(fsync(fd));
 	assert_ok(fstat(fd, &st));
+	close(fd);
 	return st.st_blocks * 512;
 }
 
@@ -159,14 +77,13 @@ static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed
 {
 	range_t two[] = { range(MIB / 512, MIB / 512, flags), range(3 * MIB / 512, 1024, flags) };
 	uint64_t before = 0, after;
-	int space;
 
-	space = open_kind(u, u->param);
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	assert_ok(fsync(u->disk));
-	if (space >= 0)
-		before = space_taken(space);
+	if (u->file[0])
+		before = space_taken(u);
 	assert_int_equal(io(u, type, two, 2), VIRTIO_BLK_S_OK);
 	/* What a reader of the device itself finds, and what the guest reads. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3 * MIB / 512, unit_alloc(u, 512 * KIB),
@@ -177,10 +94,9 @@ static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed
 	expect_disk(u->disk, 2 * MIB, MIB, 1);
 	expect_disk(u->disk, 3 * MIB + 512 * KIB, DISK_SIZE - 3 * MIB - 512 * KIB, 1);
 	assert_int_equal(backend_size(u->disk), DISK_SIZE);
-	if (space < 0)
+	if (!u->file[0])
 		return;
-	after = space_taken(space);
-	close(space);
+	after = space_taken(u);
 	if (freed)
 		assert_true(before - after >= MIB + 512 * KIB);
 	else
@@ -207,18 +123,16 @@ static void unmap_needs_discard(void **state)
 {
 	struct unit *u = *state;
 	uint64_t before;
-	int space;
 
-	space = open_kind(u, u->param);
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, WRITE_ZEROES, 16);
 	assert_ok(fsync(u->disk));
-	before = space_taken(space);
+	before = space_taken(u);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 4096, UNMAP), VIRTIO_BLK_S_OK);
 	expect_zero(u->disk, 0, 2 * MIB);
 	expect_disk(u->disk, 2 * MIB, MIB, 1);
-	assert_true(space_taken(space) >= before);
-	close(space);
+	assert_true(space_taken(u) >= before);
 }
 
 /* Zeroes, writes and reads at random places agree with a model of the disk. */
@@ -233,7 +147,7 @@ static void random_zeroes_agree_with_a_model(void **state)
 	uint64_t seed = 7;
 	unsigned int i;
 
-	close(open_kind(u, kind));
+	open_kind(u, kind);
 	start(u, ALL, 16);
 	model = calloc(1, DISK_SIZE);
 	copy = aligned_alloc(4096, DISK_SIZE);
@@ -255,7 +169,8 @@ static void random_zeroes_agree_with_a_model(void **state)
 		case 1:
 			nr = random_next(&seed) % 8 < 4 ? block : nr;
 			assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr,
-						    random_next(&seed) % 2 ? UNMAP : 0), VIRTIO_BLK_S_OK);
+						    random_next(&seed) % 2 ? UNMAP : 0),
+					 VIRTIO_BLK_S_OK);
 			memset(at, 0, nr * SECTOR_SIZE);
 			break;
 		default:
@@ -283,7 +198,7 @@ static void discard_at_any_sector(void **state)
 	struct unit *u = *state;
 	unsigned int i;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
@@ -328,7 +243,7 @@ static void invalid_ranges_are_refused(void **state)
 	range_t three[3];
 	unsigned int i, t;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -354,7 +269,7 @@ static void lists_must_be_whole(void **state)
 	unsigned int i, t;
 	range_t *list;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 65536);
@@ -381,7 +296,7 @@ static void wrong_direction_is_an_error(void **state)
 	unsigned int t;
 	range_t *list;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 64);
@@ -428,7 +343,7 @@ static void what_the_backend_cannot_do(void **state)
 	struct unit *u = *state;
 	const struct kind *kind = u->param;
 
-	close(open_kind(u, kind));
+	open_kind(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
@@ -443,7 +358,7 @@ static void read_only_backends_are_not_touched(void **state)
 	struct unit *u = *state;
 	unsigned int t;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	close(u->disk);
 	unit_disk(u, u->path, O_RDONLY | ((const struct kind *)u->param)->flags);
@@ -582,7 +497,7 @@ static void list_changes_while_parsed(void **state)
 	range_t *list;
 	int status;
 
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 4096);
@@ -607,15 +522,12 @@ static void others_are_not_held_up(void **state)
 	enum { NR = 400 };
 	struct unit *u = *state;
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
-	char below[BACKEND_PATH_MAX], table[512];
 	struct blk_request *req = calloc(NR, sizeof(*req));
-	unsigned int i, waiting = 0;
+	unsigned int i;
 	uint8_t *buf;
 
 	assert_non_null(req);
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 %lu linear %s 0\n", SECTORS, below);
-	assert_ok(backend_dm(u->path, table));
+	unit_dm(u->path, &spec, "linear", "");
 	unit_disk(u, u->path, O_RDWR);
 	disk_fill(u->disk, 0, MIB, 1);
 	assert_ok(fsync(u->disk));
@@ -623,7 +535,7 @@ static void others_are_not_held_up(void **state)
 	start(u, ALL, 1024);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
-	assert_ok(backend_dm_suspend(u->path));
+	unit_suspend(u, u->path);
 	for (i = 0; i < NR; i++)
 		unit_submit_range(u, &req[i], range_types[i % 2], MIB / 512 + i * 32, 32, 0);
 	/* From the cache, into the cache, and a helper's work without the disk. */
@@ -633,9 +545,8 @@ static void others_are_not_held_up(void **state)
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
 	}
 	for (i = 0; i < NR; i++)
-		waiting += !req[i].done;
-	assert_ok(backend_dm_resume(u->path));
-	assert_int_equal(waiting, NR);
+		assert_false(req[i].done);
+	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
 	free(req);
@@ -647,21 +558,18 @@ static void frozen_file_system(void **state)
 	enum { NR = 300 };
 	struct unit *u = *state;
 	struct blk_request *req = calloc(NR, sizeof(*req));
-	unsigned int i, reads = 0, ended = 0;
+	unsigned int i;
 	uint8_t *buf;
-	int dir;
 
 	assert_non_null(req);
-	close(open_kind(u, u->param));
+	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
 	start(u, ALL, 1024);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, 8192);
-	dir = open(((const struct kind *)u->param)->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_ok(dir);
+	buf = unit_alloc(u, 4096);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
-	assert_ok(ioctl(dir, FIFREEZE, 0));
+	unit_freeze(u, ((const struct kind *)u->param)->dir);
 	/* One in three a write: more than there can be helpers of all kinds together. */
 	for (i = 0; i < NR; i++) {
 		if (i % 3 < 2)
@@ -669,20 +577,12 @@ static void frozen_file_system(void **state)
 		else
 			unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
 	}
-	for (i = 0; i < 16; i++) {
-		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 64, buf + 4096, 4096);
-		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
-			break;
-		reads += pattern_differs(buf + 4096, 4096, i * 64 * SECTOR_SIZE, 1) < 0;
-	}
+	expect_reads(u, 0, 64, 16);
 	usleep(QUIET_MS * 1000);
 	blk_reap(&u->vq[0]);
 	for (i = 0; i < NR; i++)
-		ended += req[i].done;
-	assert_ok(ioctl(dir, FITHAW, 0));
-	close(dir);
-	assert_int_equal(reads, 16);
-	assert_int_equal(ended, 0);
+		assert_false(req[i].done);
+	unit_thaw(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
 	expect_zero(u->disk, 2 * MIB, NR * 4096);
@@ -695,33 +595,23 @@ static void many_writes_to_a_frozen_file_system(void **state)
 	enum { NR = 600 };
 	struct unit *u = *state;
 	struct blk_request *req = calloc(NR, sizeof(*req));
-	unsigned int i, reads = 0;
+	unsigned int i;
 	uint8_t *buf;
-	int dir;
 
 	assert_non_null(req);
-	close(open_kind(u, &ext4_file));
+	open_kind(u, &ext4_file);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
 	start(u, ALL, 1024);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, 8192);
-	dir = open(ext4, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_ok(dir);
+	buf = unit_alloc(u, 4096);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
-	assert_ok(ioctl(dir, FIFREEZE, 0));
+	unit_freeze(u, ext4_file.dir);
 	for (i = 0; i < NR; i++)
 		unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
-	for (i = 0; i < 8; i++) {
-		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, i * 64, buf + 4096, 4096);
-		if (blk_wait(&u->req, TIMEOUT_MS / 4) != VIRTIO_BLK_S_OK)
-			break;
-		reads += pattern_differs(buf + 4096, 4096, i * 64 * SECTOR_SIZE, 1) < 0;
-	}
-	assert_ok(ioctl(dir, FITHAW, 0));
-	close(dir);
-	assert_int_equal(reads, 8);
+	expect_reads(u, 0, 64, 8);
+	unit_thaw(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
 	free(req);
@@ -858,7 +748,7 @@ static void limits_of_a_file(void **state)
 	struct vhost_blk_limits limits;
 	int ro;
 
-	close(open_kind(u, &ext4_file));
+	open_kind(u, &ext4_file);
 	unit_open(u, FEATURES);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.logical_block_size, 512);
@@ -1007,6 +897,5 @@ int main(int argc, char **argv)
 		TEST(limits_without_an_offload),
 	};
 
-	return unit_run_with(argc, argv, "discard", tests, ARRAY_SIZE(tests), make_disks,
-			     remove_disks);
+	return disks_run(argc, argv, "discard", tests, ARRAY_SIZE(tests));
 }

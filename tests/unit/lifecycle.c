@@ -546,11 +546,9 @@ static void starts_and_stops_many_times(void **state)
 static void start_suspendable(struct unit *u, char *device)
 {
 	struct null_blk spec = { .size_mib = 8 };
-	char below[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX], table[256];
+	char dir[BACKEND_PATH_MAX];
 
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 16384 linear %s 0\n", below);
-	assert_ok(backend_dm(device, table));
+	unit_dm(device, &spec, "linear", "");
 	assert_ok(backend_mkfs(dir, "ext4", device));
 	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);

@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -23,6 +24,7 @@ int unit_setup(void **state)
 	u->mark = backend_mark();
 	u->disk = -1;
 	u->dev.fd = -1;
+	u->frozen = -1;
 	*state = u;
 	if (guest_memory_init(&u->mem))
 		return -1;
@@ -39,6 +41,8 @@ int unit_teardown(void **state)
 		pthread_join(u->resumer, NULL);
 	else if (u->suspended[0])
 		backend_dm_resume(u->suspended);
+	if (u->frozen >= 0)
+		unit_thaw(u);
 	vhost_blk_close(&u->dev);
 	for (i = 0; i < VQS_MAX; i++)
 		vq_free(&u->vq[i]);
@@ -57,17 +61,17 @@ static int group_teardown(void **state)
 }
 
 int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
-		  size_t nr, CMFixtureFunction setup, CMFixtureFunction teardown)
+		  size_t nr, CMFixtureFunction setup)
 {
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	return _cmocka_run_group_tests(name, tests, nr, setup, teardown) ? 1 : 0;
+	return _cmocka_run_group_tests(name, tests, nr, setup, group_teardown) ? 1 : 0;
 }
 
 int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr)
 {
-	return unit_run_with(argc, argv, name, tests, nr, NULL, group_teardown);
+	return unit_run_with(argc, argv, name, tests, nr, NULL);
 }
 
 int unit_memfd(struct unit *u, size_t size)
@@ -112,15 +116,22 @@ int unit_slow(struct unit *u, unsigned int delay_ms)
 	return unit_null(u, &spec, O_RDWR | O_DIRECT);
 }
 
+void unit_dm(char *path, const struct null_blk *spec, const char *target, const char *more)
+{
+	char below[BACKEND_PATH_MAX], table[512];
+
+	assert_ok(backend_null(below, spec));
+	snprintf(table, sizeof(table), "0 %lu %s %s 0 %s\n", spec->size_mib * MIB / SECTOR_SIZE,
+		 target, below, more);
+	assert_ok(backend_dm(path, table));
+}
+
 int unit_suspendable(struct unit *u, size_t size)
 {
 	struct null_blk spec = { .size_mib = size / MIB, .queue_depth = 1024 };
-	char below[BACKEND_PATH_MAX], table[512];
 
-	assert_ok(backend_null(below, &spec));
-	/* The target "linear" knows of requests that must not wait, which would wait in a helper. */
-	snprintf(table, sizeof(table), "0 %lu delay %s 0 0\n", size / SECTOR_SIZE, below);
-	assert_ok(backend_dm(u->path, table));
+	/* The target "linear" refuses requests that must not wait: helpers would have them. */
+	unit_dm(u->path, &spec, "delay", "0");
 	return unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
 
@@ -151,6 +162,20 @@ static void *resume_in_a_moment(void *arg)
 void unit_resume_soon(struct unit *u)
 {
 	assert_int_equal(pthread_create(&u->resumer, NULL, resume_in_a_moment, u), 0);
+}
+
+void unit_freeze(struct unit *u, const char *dir)
+{
+	u->frozen = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(u->frozen);
+	assert_ok(ioctl(u->frozen, FIFREEZE, 0));
+}
+
+void unit_thaw(struct unit *u)
+{
+	assert_ok(ioctl(u->frozen, FITHAW, 0));
+	close(u->frozen);
+	u->frozen = -1;
 }
 
 int unit_half_failing(struct unit *u, size_t size)
@@ -331,6 +356,16 @@ void expect_alive(struct unit *u)
 		u->sector = unit_alloc(u, SECTOR_SIZE);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, u->sector, SECTOR_SIZE), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, SECTOR_SIZE + 1);
+}
+
+void expect_reads(struct unit *u, uint64_t sector, unsigned int stride, unsigned int nr)
+{
+	uint8_t *buf = unit_alloc(u, 4096);
+
+	for (; nr; nr--, sector += stride) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, 4096), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, 4096, sector * SECTOR_SIZE, 1);
+	}
 }
 
 void expect_ring_stopped(struct vq *vq)

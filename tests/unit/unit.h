@@ -46,10 +46,12 @@ struct unit {
 	struct blk_request req;		/* of unit_io() */
 	int disk;
 	char path[BACKEND_PATH_MAX];	/* of the disk, where it has one */
+	char file[BACKEND_PATH_MAX];	/* that holds its data, see open_kind() */
 	const void *param;		/* what the test is run with */
 	void *sector;			/* of expect_alive() */
 	char suspended[BACKEND_PATH_MAX];	/* empty: no disk is */
 	pthread_t resumer;
+	int frozen;			/* directory; -1: no file system is */
 	unsigned int mark;		/* disks made before belong to the program */
 };
 
@@ -62,7 +64,7 @@ int unit_teardown(void **state);
 int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr);
 /* The same with a function that readies what all tests of the program use. */
 int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
-		  size_t nr, CMFixtureFunction setup, CMFixtureFunction teardown);
+		  size_t nr, CMFixtureFunction setup);
 
 /* A disk with the kind of I/O that the test's parameter says. */
 enum disk_kind { DISK_FILE, DISK_DIRECT };
@@ -74,6 +76,8 @@ int unit_null(struct unit *u, const struct null_blk *spec, int flags);
 int unit_disk(struct unit *u, const char *path, int flags);
 /* A 16 MiB null_blk that takes delay_ms over every request. */
 int unit_slow(struct unit *u, unsigned int delay_ms);
+/* A device-mapper device over a new null_blk, by a target with more arguments than that. */
+void unit_dm(char *path, const struct null_blk *spec, const char *target, const char *more);
 /* A disk of that size which unit_suspend() can stop. */
 int unit_suspendable(struct unit *u, size_t size);
 /*
@@ -84,6 +88,9 @@ void unit_suspend(struct unit *u, const char *path);
 void unit_resume(struct unit *u);
 /* Another thread does that in a moment, for a caller that is to wait for requests. */
 void unit_resume_soon(struct unit *u);
+/* The same for a file system, which takes no writes then. */
+void unit_freeze(struct unit *u, const char *dir);
+void unit_thaw(struct unit *u);
 /* One that can discard and whose second half fails every request. */
 int unit_half_failing(struct unit *u, size_t size);
 
@@ -121,6 +128,8 @@ struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue);
 void expect_inflight(struct unit *u, unsigned int queue, unsigned int nr);
 /* Does one good read, whatever went before. */
 void expect_alive(struct unit *u);
+/* Reads of 4 KiB, one after the other, find pattern 1. */
+void expect_reads(struct unit *u, uint64_t sector, unsigned int stride, unsigned int nr);
 /* The error eventfd is raised, and the ring is not served any more. */
 void expect_ring_stopped(struct vq *vq);
 
