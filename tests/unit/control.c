@@ -11,7 +11,6 @@
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 
-#define CGROUP		"/sys/fs/cgroup/vhost-blk-control"
 #define THREADS		CGROUP "/threads"
 /* Four seconds, so that what else takes time on a busy machine does not matter. */
 #define IOPS		10
@@ -26,7 +25,7 @@ static void attach_in_cgroup(struct unit *u, unsigned int num)
 	unit_vqs(u, 1, num);
 	unit_write(CGROUP "/cgroup.procs", "0");
 	unit_attach(u);
-	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+	cgroup_leave();
 }
 
 static void disk_number(struct unit *u, char *text, size_t size, const char *more)
@@ -131,7 +130,7 @@ static uint64_t worker_time(void)
 	FILE *f;
 
 	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/schedstat", worker_find("sc"[i], 0));
+		snprintf(path, sizeof(path), "/proc/%d/schedstat", worker_find(getpid(), "sc"[i], 0));
 		f = fopen(path, "re");
 		assert_non_null(f);
 		assert_int_equal(fscanf(f, "%llu", &time), 1);
@@ -196,11 +195,9 @@ static void *attach_from_a_thread(void *arg)
 static void workers_join_the_main_threads_cgroup(void **state)
 {
 	struct unit *u = *state;
-	char path[64], text[100];
 	pthread_t thread;
 	unsigned int i;
 	void *ret;
-	FILE *f;
 
 	unit_memfd(u, MIB);
 	unit_open(u, FEATURES);
@@ -211,14 +208,8 @@ static void workers_join_the_main_threads_cgroup(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, attach_from_a_thread, u), 0);
 	assert_int_equal(pthread_join(thread, &ret), 0);
 	assert_null(ret);
-	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/cgroup", worker_find("sc"[i], 0));
-		f = fopen(path, "re");
-		assert_non_null(f);
-		assert_non_null(fgets(text, sizeof(text), f));
-		fclose(f);
-		assert_string_equal(text, "0::/vhost-blk-control\n");
-	}
+	for (i = 0; i < 2; i++)
+		expect_in_cgroup(worker_find(getpid(), "sc"[i], 0));
 }
 
 static void set_ioprio(int ioprio)
@@ -305,38 +296,21 @@ static void priority_reaches_the_scheduler(void **state)
 	expect_end(&u->req, VIRTIO_BLK_S_OK, SECTOR_SIZE + 1);
 }
 
-static int control_setup(void **state)
+static int threads_teardown(void **state)
 {
-	if (mkdir(CGROUP, 0700) && errno != EEXIST)
-		return -1;
-	return unit_setup(state);
-}
-
-static int control_teardown(void **state)
-{
-	int ret = unit_teardown(state);
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+	cgroup_leave();
 	rmdir(THREADS);
-	/* The workers' threads may need a moment to be gone. */
-	while (rmdir(CGROUP)) {
-		if (now_ms() > end)
-			return -1;
-		usleep(10000);
-	}
-	return ret;
+	return cgroup_teardown(state);
 }
-
-#define CONTROL(fn)	{ #fn, fn, control_setup, control_teardown, NULL }
 
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		CONTROL(io_max_limits_requests),
-		CONTROL(io_stat_names_the_owners_cgroup),
-		CONTROL(cpu_max_limits_workers),
-		CONTROL(workers_join_the_main_threads_cgroup),
+		TEST_CGROUP(io_max_limits_requests),
+		TEST_CGROUP(io_stat_names_the_owners_cgroup),
+		TEST_CGROUP(cpu_max_limits_workers),
+		{ "workers_join_the_main_threads_cgroup", workers_join_the_main_threads_cgroup,
+		  cgroup_setup, threads_teardown, NULL },
 		TEST_ON(priority_reaches_the_scheduler, owner_rt),
 		TEST_ON(priority_reaches_the_scheduler, owner_none),
 		TEST_ON(priority_reaches_the_scheduler, owner_idle),

@@ -128,25 +128,9 @@ static void expect_all_ended(struct vq *vq, struct blk_request *req, uint8_t *bu
 	expect_pattern(buf, nr * 4096, 0, 1);
 }
 
-/* The pid of a thread with this name, or 0. */
-static pid_t thread_named(const char *name)
-{
-	char command[64], line[32] = "";
-	FILE *f;
-
-	snprintf(command, sizeof(command), "pgrep -x %s", name);
-	f = popen(command, "re");
-	assert_non_null(f);
-	if (!fgets(line, sizeof(line), f))
-		line[0] = 0;
-	pclose(f);
-	return atoi(line);
-}
-
 static void workers_live_while_attached(void **state)
 {
 	struct unit *u = *state;
-	char name[32];
 	unsigned int i;
 
 	unit_memfd(u, DISK_SIZE);
@@ -161,56 +145,21 @@ static void workers_live_while_attached(void **state)
 		expect_workers(getpid(), 0);
 	}
 	unit_attach(u);
-	for (i = 0; i < 4; i++) {
-		snprintf(name, sizeof(name), "vhost-%d-%c%u", getpid(), "sc"[i % 2], i / 2);
-		assert_int_not_equal(thread_named(name), 0);
-	}
+	for (i = 0; i < 4; i++)
+		worker_find(getpid(), "sc"[i % 2], i / 2);
 	vhost_blk_close(&u->dev);
 	expect_workers(getpid(), 0);
-}
-
-static void read_cgroup(pid_t pid, char *text)
-{
-	char path[64];
-	size_t len;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
-	f = fopen(path, "re");
-	assert_non_null(f);
-	len = fread(text, 1, 255, f);
-	text[len] = 0;
-	fclose(f);
-}
-
-static void write_file(const char *dir, const char *name, const char *text)
-{
-	char path[300];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	assert_ok(fd);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	close(fd);
-}
-
-static void make_cgroup(char *dir, size_t len)
-{
-	snprintf(dir, len, "/sys/fs/cgroup/vhost-blk-%d", getpid());
-	assert_ok(mkdir(dir, 0755));
 }
 
 static void workers_are_in_the_owners_cgroup(void **state)
 {
 	struct unit *u = *state;
-	char cgroup[128], own[256], of_child[256], of_worker[256], text[32];
+	char text[32];
 	int up[2], down[2];
 	unsigned int i;
 	pid_t pid;
 
 	unit_memfd(u, DISK_SIZE);
-	make_cgroup(cgroup, sizeof(cgroup));
 	assert_ok(pipe(up));
 	assert_ok(pipe(down));
 	pid = child_fork();
@@ -225,23 +174,16 @@ static void workers_are_in_the_owners_cgroup(void **state)
 		_exit(0);
 	}
 	snprintf(text, sizeof(text), "%d", pid);
-	write_file(cgroup, "cgroup.procs", text);
+	unit_write(CGROUP "/cgroup.procs", text);
 	tell(down[1]);
 	assert_true(heard(up[0]));
-	read_cgroup(getpid(), own);
-	read_cgroup(pid, of_child);
-	assert_string_not_equal(own, of_child);
-	for (i = 0; i < 2; i++) {
-		snprintf(text, sizeof(text), "vhost-%d-%c0", pid, "sc"[i]);
-		assert_int_not_equal(thread_named(text), 0);
-		read_cgroup(thread_named(text), of_worker);
-		assert_string_equal(of_worker, of_child);
-	}
+	for (i = 0; i < 2; i++)
+		expect_in_cgroup(worker_find(pid, "sc"[i], 0));
 	tell(down[1]);
 	assert_int_equal(child_wait(pid), 0);
 	expect_workers(pid, 0);
 	/* Nobody is left in it. */
-	assert_ok(rmdir(cgroup));
+	assert_ok(rmdir(CGROUP));
 }
 
 /* Whether direct I/O can take the buffers, or a helper has to copy. */
@@ -252,7 +194,7 @@ static void io_limits_of_the_owner_hold(void **state)
 {
 	struct null_blk spec = { .size_mib = 4 };
 	struct unit *u = *state;
-	char cgroup[128], text[64];
+	char text[64];
 	struct stat st;
 	int64_t begin;
 	int down[2];
@@ -260,9 +202,8 @@ static void io_limits_of_the_owner_hold(void **state)
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	assert_ok(fstat(u->disk, &st));
-	make_cgroup(cgroup, sizeof(cgroup));
 	snprintf(text, sizeof(text), "%u:%u riops=40", major(st.st_rdev), minor(st.st_rdev));
-	write_file(cgroup, "io.max", text);
+	unit_write(CGROUP "/io.max", text);
 	assert_ok(pipe(down));
 	begin = now_ms();
 	pid = child_fork();
@@ -280,12 +221,11 @@ static void io_limits_of_the_owner_hold(void **state)
 		_exit(0);
 	}
 	snprintf(text, sizeof(text), "%d", pid);
-	write_file(cgroup, "cgroup.procs", text);
+	unit_write(CGROUP "/cgroup.procs", text);
 	tell(down[1]);
 	assert_int_equal(child_wait(pid), 0);
 	expect_workers(pid, 0);
 	assert_in_range(now_ms() - begin, 1000, TIMEOUT_MS);
-	assert_ok(rmdir(cgroup));
 }
 
 /* Bug 11: GET_VRING_BASE was read before the requests in flight had ended. */
@@ -896,21 +836,6 @@ static void module_is_held_while_open(void **state)
 	expect_alive(u);
 }
 
-static long available_kib(void)
-{
-	char line[128];
-	long kib = -1;
-	FILE *f;
-
-	write_file("/proc/sys/vm", "drop_caches", "3");
-	f = fopen("/proc/meminfo", "re");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %ld", &kib) != 1)
-		;
-	fclose(f);
-	return kib;
-}
-
 static void device_costs_less_than_4_mib(void **state)
 {
 	enum { DEVICES = 24 };
@@ -941,9 +866,9 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(workers_live_while_attached),
-		TEST(workers_are_in_the_owners_cgroup),
-		TEST_ON(io_limits_of_the_owner_hold, aligned),
-		TEST_ON(io_limits_of_the_owner_hold, odd),
+		TEST_CGROUP(workers_are_in_the_owners_cgroup),
+		TEST_CGROUP_ON(io_limits_of_the_owner_hold, aligned),
+		TEST_CGROUP_ON(io_limits_of_the_owner_hold, odd),
 		TEST(detach_drains),
 		TEST_ON(parting_drains, reset_owner),
 		TEST_ON(parting_drains, close_device),

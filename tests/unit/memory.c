@@ -374,24 +374,6 @@ static void close_with_memory_gone(void **state)
 	expect_workers(getpid(), 0);
 }
 
-static long available_kib(void)
-{
-	char line[128];
-	long kib = -1;
-	FILE *f;
-
-	f = fopen("/proc/sys/vm/drop_caches", "we");
-	assert_non_null(f);
-	fputs("3", f);
-	fclose(f);
-	f = fopen("/proc/meminfo", "re");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %ld", &kib) != 1)
-		;
-	fclose(f);
-	return kib;
-}
-
 /*
  * Bug 9: pages leaked when pinning returned fewer than asked. Each round would
  * lose the 4 MiB before the missing page.

@@ -6,9 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
-#define CGROUP		"/sys/fs/cgroup/vhost-blk-placement"
 #define LOAD_MS		500
 
 static const unsigned int cpu0 = 0, cpu1 = 1;
@@ -53,8 +51,8 @@ static uint64_t affinity_of(pid_t pid)
 
 static void expect_affinity(unsigned int index, uint64_t mask)
 {
-	assert_int_equal(affinity_of(worker_find('s', index)), mask);
-	assert_int_equal(affinity_of(worker_find('c', index)), mask);
+	assert_int_equal(affinity_of(worker_find(getpid(), 's', index)), mask);
+	assert_int_equal(affinity_of(worker_find(getpid(), 'c', index)), mask);
 }
 
 /* The CPU that a thread runs on, or ran on last. */
@@ -105,8 +103,8 @@ static void bound_workers_stay_under_load(void **state)
 	unit_attach(u);
 	expect_affinity(0, 1 << cpu);
 	expect_affinity(1, 3);
-	s = worker_find('s', 0);
-	c = worker_find('c', 0);
+	s = worker_find(getpid(), 's', 0);
+	c = worker_find(getpid(), 'c', 0);
 	confine(0, !cpu);
 	/* Until it works for the first time, a worker is where it was made. */
 	for (i = 0; i < 10; i++)
@@ -252,33 +250,18 @@ static void the_cpuset_is_the_limit(void **state)
 	expect_alive(u);
 }
 
-static int placement_setup(void **state)
-{
-	if (mkdir(CGROUP, 0700) && errno != EEXIST)
-		return -1;
-	return unit_setup(state);
-}
-
 static int placement_teardown(void **state)
 {
-	int ret = unit_teardown(state);
-	int64_t end = now_ms() + TIMEOUT_MS;
+	int ret = cgroup_teardown(state);
 	cpu_set_t all;
 
-	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
 	memset(&all, 0xff, sizeof(all));
 	assert_ok(sched_setaffinity(0, sizeof(all), &all));
-	/* The workers' threads may need a moment to be gone. */
-	while (rmdir(CGROUP)) {
-		if (now_ms() > end)
-			return -1;
-		usleep(10000);
-	}
 	return ret;
 }
 
-#define PLACE(fn)	{ #fn, fn, placement_setup, placement_teardown, NULL }
-#define PLACE_ON(fn, p)	{ #fn "_on_" #p, fn, placement_setup, placement_teardown, (void *)&(p) }
+#define PLACE(fn)	{ #fn, fn, cgroup_setup, placement_teardown, NULL }
+#define PLACE_ON(fn, p)	{ #fn "_on_" #p, fn, cgroup_setup, placement_teardown, (void *)&(p) }
 
 int main(int argc, char **argv)
 {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
@@ -51,6 +52,33 @@ int unit_teardown(void **state)
 		close(u->disk);
 	ret = backend_remove_since(u->mark);
 	free(u);
+	return ret;
+}
+
+int cgroup_setup(void **state)
+{
+	if (mkdir(CGROUP, 0700) && errno != EEXIST)
+		return -1;
+	return unit_setup(state);
+}
+
+void cgroup_leave(void)
+{
+	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
+}
+
+int cgroup_teardown(void **state)
+{
+	int ret = unit_teardown(state);
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	cgroup_leave();
+	/* The workers' threads may need a moment to be gone. */
+	while (rmdir(CGROUP) && errno != ENOENT) {
+		if (now_ms() > end)
+			return -1;
+		usleep(10000);
+	}
 	return ret;
 }
 
@@ -412,19 +440,32 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 		fail_msg("the data differs at byte %ld of %zu", at, len);
 }
 
-pid_t worker_find(char role, unsigned int queue)
+pid_t worker_find(pid_t pid, char role, unsigned int queue)
 {
 	char command[64];
-	int pid = 0;
+	int worker = 0;
 	FILE *f;
 
-	snprintf(command, sizeof(command), "pgrep -x 'vhost-%d-%c%u'", getpid(), role, queue);
+	snprintf(command, sizeof(command), "pgrep -x 'vhost-%d-%c%u'", pid, role, queue);
 	f = popen(command, "re");
 	assert_non_null(f);
-	if (fscanf(f, "%d", &pid) != 1)
+	if (fscanf(f, "%d", &worker) != 1)
 		fail_msg("no worker %c%u", role, queue);
 	pclose(f);
-	return pid;
+	return worker;
+}
+
+void expect_in_cgroup(pid_t pid)
+{
+	char path[64], text[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_string_equal(text, "0::" CGROUP_NAME "\n");
 }
 
 void unit_write(const char *path, const char *text)
@@ -434,6 +475,21 @@ void unit_write(const char *path, const char *text)
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
 		fail_msg("%s to %s: %s", text, path, strerror(errno));
 	close(fd);
+}
+
+long available_kib(void)
+{
+	char line[128];
+	long kib = -1;
+	FILE *f;
+
+	unit_write("/proc/sys/vm/drop_caches", "3");
+	f = fopen("/proc/meminfo", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %ld", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
 }
 
 int worker_count(pid_t pid)

@@ -59,8 +59,18 @@ struct unit {
 /* The same test with a parameter, which is a variable's name. */
 #define TEST_ON(fn, p)	{ #fn "_on_" #p, fn, unit_setup, unit_teardown, (void *)&(p) }
 
+/* The same in a world with a cgroup, which the test may join. */
+#define TEST_CGROUP(fn)	{ #fn, fn, cgroup_setup, cgroup_teardown, NULL }
+#define TEST_CGROUP_ON(fn, p) \
+	{ #fn "_on_" #p, fn, cgroup_setup, cgroup_teardown, (void *)&(p) }
+#define CGROUP_NAME	"/vhost-blk"
+#define CGROUP		"/sys/fs/cgroup" CGROUP_NAME
+
 int unit_setup(void **state);
 int unit_teardown(void **state);
+int cgroup_setup(void **state);
+int cgroup_teardown(void **state);
+void cgroup_leave(void);
 int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr);
 /* The same with a function that readies what all tests of the program use. */
 int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
@@ -140,10 +150,14 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 /* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
 int worker_count(pid_t pid);
 void expect_workers(pid_t pid, int nr);
-/* This process' worker of a queue: role 's' submits, 'c' completes. */
-pid_t worker_find(char role, unsigned int queue);
+/* A process' worker of a queue: role 's' submits, 'c' completes. */
+pid_t worker_find(pid_t pid, char role, unsigned int queue);
+/* CGROUP has the task. */
+void expect_in_cgroup(pid_t pid);
 /* Replaces what a file in /sys says. */
 void unit_write(const char *path, const char *text);
+/* Memory that could be had, caches aside. */
+long available_kib(void);
 /* A child that ends with the test program at the latest. */
 pid_t child_fork(void);
 /* Waits for a child and returns its exit status, or 256 + signal. */
