@@ -2,13 +2,14 @@
 """What scenarios have in common: one test's result, and checks of a guest and its disks."""
 
 import hashlib
+import os
 import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import backend
-from host import Failure, expect, shell, unload_module
+from host import Failure, expect, expect_soon, explain, shell, unload_module
 
 # From one sector to 1 MiB, most of the requests small.
 MIXED = "bssplit=512/30:1k/15:4k/35:16k/10:64k/6:256k/2:1m/2"
@@ -111,9 +112,9 @@ class Results:
         start = time.monotonic()
         try:
             yield
-        except Failure as failure:
+        except Exception as error:
             self.failed += 1
-            print(f"not ok {name}\n{failure}", flush=True)
+            print(f"not ok {name}\n{explain(error)}", flush=True)
             raise
         else:
             self.passed += 1
@@ -188,6 +189,11 @@ def compare_files(path, listing):
         compare_files_at(place, listing)
 
 
+def held(guest):
+    """The workers, and how many descriptors QEMU has open."""
+    return [name for name, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
+
+
 def check_console(guest, failing="none"):
     """The guest's kernel met no error. A vCPU that an emulated host forgets for a while is none.
 
@@ -199,10 +205,6 @@ def check_console(guest, failing="none"):
 
 def check_left_nothing(guest):
     """QEMU's end took the workers along, and nothing holds the module."""
-    deadline = time.monotonic() + 10
-    while guest.workers():
-        if time.monotonic() > deadline:
-            raise Failure(f"still there: {guest.workers()}")
-        time.sleep(0.1)
+    expect_soon("workers", guest.workers, [])
     if Path("/sys/module/vhost_blk").exists():
         unload_module()

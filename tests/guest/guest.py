@@ -9,11 +9,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from host import TREE, Failure, shell
+from host import TREE, Failure, shell, tasks, wait_until, workers
 from qmp import Qmp
 
 VHOST = "vhost-blk-pci"
@@ -31,16 +31,9 @@ def load_kvm():
         shell("modprobe kvm-amd || modprobe kvm-intel")
 
 
-def cpu_times(tasks):
-    """Names and CPU times in seconds of threads, given by their directories in /proc."""
-    found = []
-    for task in tasks:
-        try:
-            name = (task / "comm").read_text().strip()
-            found.append((name, int((task / "schedstat").read_text().split()[0]) / 1e9))
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return sorted(found)
+def cpu_time(task):
+    """CPU time in seconds of a thread, given by its directory in /proc."""
+    return int((task / "schedstat").read_text().split()[0]) / 1e9
 
 
 @dataclass
@@ -148,15 +141,17 @@ class Guest:
 
     def _connect(self, name):
         connection = self.connections.enter_context(socket.socket(socket.AF_UNIX))
-        deadline = time.monotonic() + 60
-        while True:
+
+        def connected():
             try:
                 connection.connect(f"{self.directory}/{name}")
-                return connection
+                return True
             except (FileNotFoundError, ConnectionRefusedError):
-                if self.process.poll() is not None or time.monotonic() > deadline:
+                if self.process.poll() is not None:
                     raise Failure(f"QEMU did not start{self.evidence()}") from None
-                time.sleep(0.05)
+
+        wait_until(connected, lambda: f"QEMU has no socket {name}{self.evidence()}")
+        return connection
 
     def console(self):
         path = Path(self.directory, "console")
@@ -170,18 +165,17 @@ class Guest:
 
     def stuck(self):
         """What the guest's CPUs, its blocked tasks, and the host's threads that serve it are doing."""
-        with socket.socket(socket.AF_UNIX) as console:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as console:
             console.connect(f"{self.directory}/sysrq")
             for letter in "9lw":
                 console.sendall(f"{letter}\n".encode())
                 time.sleep(5)  # a serial console is slow
-        text = ""
-        tasks = [*Path("/proc").glob("[0-9]*"), *Path(f"/proc/{self.process.pid}/task").iterdir()]
-        for task in tasks:
-            name = (task / "comm").read_text().strip()
-            if task.parent.name == "task" or name.startswith(f"vhost-{self.process.pid}-"):
-                text += f"\n--- the host's thread {name}\n{(task / 'stack').read_text()}"
-        return text + self.evidence()
+
+        def stack(task):
+            return (task / "stack").read_text()
+
+        threads = workers(self.process, stack) + tasks(self._threads(), ".*", stack)
+        return "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads) + self.evidence()
 
     def _line(self, deadline):
         while b"\n" not in self.received:
@@ -238,13 +232,14 @@ class Guest:
 
     def workers(self):
         """The threads that serve this guest's disks in the host's kernel, with the CPU time of each."""
-        return [(name, seconds) for name, seconds in cpu_times(Path("/proc").glob("[0-9]*"))
-                if name.startswith(f"vhost-{self.process.pid}-")]
+        return workers(self.process, cpu_time)
 
     def io_threads(self):
         """QEMU's own threads for disks, with the CPU time of each."""
-        return [(name, seconds) for name, seconds in cpu_times(Path(f"/proc/{self.process.pid}/task").iterdir())
-                if name.startswith("IO io-")]
+        return tasks(self._threads(), "IO io-.*", cpu_time)
+
+    def _threads(self):
+        return Path(f"/proc/{self.process.pid}/task").glob("*")
 
     def reboot(self):
         self.send("reboot -f")
@@ -253,9 +248,10 @@ class Guest:
     def power_off(self, timeout=60):
         """Shut the guest down; QEMU has to end by itself and well."""
         self.send("poweroff -f")
-        try:
-            status = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"the guest does not power off{self.evidence()}") from None
-        if status:
+        if self.wait_end(timeout):
             raise Failure(f"QEMU ended badly{self.evidence()}")
+
+    def wait_end(self, timeout=60):
+        """Wait for QEMU to end, and return its exit status."""
+        wait_until(lambda: self.process.poll() is not None, lambda: f"QEMU does not end{self.stuck()}", timeout)
+        return self.process.returncode

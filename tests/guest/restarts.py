@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """A guest that is restarted again and again in the middle of its writing."""
 
-import os
 import random
 import time
 from contextlib import ExitStack
 
 import backend
-from checks import check_console, check_left_nothing
+from checks import check_console, check_left_nothing, held
 from guest import VHOST, Disk, Guest
-from host import expect, load_module
+from host import expect_soon, load_module
 from records import Records
 
 
@@ -24,7 +23,7 @@ def run(results, device, name, start, stop, failing="none"):
         with results.check(f"{name}: boot"):
             guest = stack.enter_context(Guest(disks, vcpus=2))
             records = Records(guest, paths)
-        held = threads(guest)
+        before = held(guest)
         rounds = results.rounds(2)
         with results.check(f"{name}: {rounds} times under load, what was flushed is there"):
             for _ in range(rounds):
@@ -32,16 +31,12 @@ def run(results, device, name, start, stop, failing="none"):
                 stop(guest)
                 records.stopped(guest.wait_ready())
                 records.read_back()
-                expect("workers and descriptors of QEMU", threads(guest), held)
+                expect_soon("workers and descriptors of QEMU", lambda: held(guest), before)
         with results.check(f"{name}: power off"):
             check_console(guest, failing)
             guest.power_off()
         with results.check(f"{name}: nothing left behind"):
             check_left_nothing(guest)
-
-
-def threads(guest):
-    return [worker for worker, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
 
 
 def moment():

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Block devices made in the test host: each is a context that gives its path and takes it away again."""
 
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from host import Failure, shell
+from host import shell, wait_until
 
 NULL_BLK = Path("/sys/kernel/config/nullb")
 
@@ -33,13 +32,10 @@ def scsi_disk(options):
     """A disk of the module scsi_debug, loaded with these options; one at a time."""
     shell(f"modprobe sd_mod && modprobe scsi_debug delay=0 {options}")
     try:
-        deadline = time.monotonic() + 10
-        while not (found := [path for path in Path("/sys/bus/pseudo/drivers/scsi_debug/adapter0").glob(
-                "host*/target*/*/block/*") if Path("/dev", path.name).exists()]):
-            if time.monotonic() > deadline:
-                raise Failure("scsi_debug has no disk")
-            time.sleep(0.05)
-        yield f"/dev/{found[0].name}"
+        adapter = Path("/sys/bus/pseudo/drivers/scsi_debug/adapter0")
+        found = wait_until(lambda: [path.name for path in adapter.glob("host*/target*/*/block/*")
+                                    if Path("/dev", path.name).exists()], lambda: "scsi_debug has no disk")
+        yield f"/dev/{found[0]}"
     finally:
         shell("rmmod scsi_debug")
 

@@ -3,6 +3,9 @@
 
 import re
 import subprocess
+import time
+import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
@@ -10,6 +13,11 @@ TREE = Path(__file__).resolve().parents[2]
 
 class Failure(Exception):
     """Something did not come out as it should; the text says what."""
+
+
+def explain(error):
+    """What a failed test tells: a Failure its text, anything else where it came from as well."""
+    return str(error) if isinstance(error, Failure) else f"{error!r}\n{''.join(traceback.format_exception(error))}"
 
 
 def shell(command):
@@ -33,6 +41,52 @@ def expect(what, found, wanted):
         raise Failure(f"{what}: {found!r} instead of {wanted!r}")
 
 
+def wait_until(met, failure, seconds=60):
+    """Wait until met() is true, and return it; failure() is the text of the Failure if it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not (found := met()):
+        if time.monotonic() > deadline:
+            raise Failure(failure())
+        time.sleep(0.02)
+    return found
+
+
+def expect_soon(what, find, wanted, seconds=60):
+    """What find() returns becomes what is wanted: ending threads are seen for a moment, on a busy host for longer."""
+    wait_until(lambda: find() == wanted, lambda: f"{what}: {find()!r} instead of {wanted!r}", seconds)
+
+
 def expect_text(pattern, text):
     if not re.search(pattern, text):
         raise Failure(f"no {pattern!r} in {text!r}")
+
+
+def tasks(directories, pattern, look):
+    """Names of the tasks, given by their directories in /proc, that match, and what look() finds at each."""
+    found = []
+    for task in directories:
+        try:
+            name = (task / "comm").read_text().strip()
+            if re.fullmatch(pattern, name):
+                found.append((name, look(task)))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
+    return sorted(found)
+
+
+def workers(process, look):
+    """Names of the kernel's threads that serve the disks of a QEMU, and what look() finds at each."""
+    return tasks(Path("/proc").glob("[0-9]*"), rf"vhost-{process.pid}-[sc]\d+", look)
+
+
+@contextmanager
+def cgroup():
+    """The directory of a cgroup with every controller, and the words that start the command after them in it."""
+    path = Path("/sys/fs/cgroup/qemu")
+    path.mkdir()
+    try:
+        yield path, ["sh", "-c", f'echo $$ >{path}/cgroup.procs && exec "$@"', "sh"]
+    finally:
+        wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(),
+                   lambda: f"still in the cgroup: {(path / 'cgroup.procs').read_text().split()}")
+        path.rmdir()

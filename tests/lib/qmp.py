@@ -3,12 +3,22 @@
 
 import json
 import socket
+from contextlib import contextmanager
 
-from host import Failure
+from host import Failure, expect_soon, wait_until
 
 
 class Refused(Failure):
     """QEMU refused a command; the text is its error."""
+
+
+@contextmanager
+def spoken_to(evidence):
+    """What is inside speaks to QEMU over a socket: an end that is silent or gone is a Failure."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"QEMU: {error}: {evidence()}") from None
 
 
 class Qmp:
@@ -17,7 +27,7 @@ class Qmp:
     def __init__(self, connection, evidence):
         self.socket, self.evidence = connection, evidence
         self.socket.settimeout(60)
-        self.stream = connection.makefile("rw")
+        self.stream = connection.makefile()
         self.events = []
 
     def negotiate(self):
@@ -29,7 +39,8 @@ class Qmp:
         self.socket.close()
 
     def _receive(self):
-        line = self.stream.readline()
+        with spoken_to(self.evidence):
+            line = self.stream.readline()
         if not line:
             raise Failure(f"QEMU ended: {self.evidence()}")
         return json.loads(line)
@@ -37,11 +48,8 @@ class Qmp:
     def execute(self, command, arguments=None, fd=None):
         """Run a command, sending a file descriptor along if there is one, and return its answer."""
         text = json.dumps({"execute": command, "arguments": arguments or {}})
-        if fd is None:
-            self.stream.write(text)
-            self.stream.flush()
-        else:
-            socket.send_fds(self.socket, [text.encode()], [fd])
+        with spoken_to(self.evidence):
+            socket.send_fds(self.socket, [text.encode()], [] if fd is None else [fd])
         while True:
             answer = self._receive()
             if "event" in answer:
@@ -59,3 +67,15 @@ class Qmp:
                 if event["event"] == name and data.items() <= event.get("data", {}).items():
                     return
             self.events.append(self._receive())
+
+    def wait_migration(self, wanted):
+        """Wait until the migration is in that state, and return what QEMU tells of it."""
+        states = {wanted, "failed", "completed", "cancelled"}
+        found = wait_until(lambda: (now := self.execute("query-migrate")).get("status") in states and now,
+                           lambda: f"no state {wanted} of the migration: {self.evidence()}", 120)
+        if found["status"] != wanted:
+            raise Failure(f"migration: {found} instead of {wanted}: {self.evidence()}")
+        return found
+
+    def wait_running(self):
+        expect_soon("status", lambda: self.execute("query-status")["status"], "running")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the test cases share: how they are told apart from helpers, images, and steps that many of them take."""
 
-import re
 from contextlib import contextmanager
-from pathlib import Path
 
+import host
 from disks import null_disk
 from host import Failure, expect_text
 from machine import Driver, Machine
@@ -77,10 +76,4 @@ def remove_device(machine, slot=SLOT):
 
 def workers(machine):
     """The names of the threads in the kernel that serve this machine's disks."""
-    names = []
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            names.append(path.read_text().strip())
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return [name for name in names if re.fullmatch(rf"vhost-{machine.process.pid}-[sc]\d+", name)]
+    return [name for name, _ in host.workers(machine.process, lambda task: None)]

@@ -5,10 +5,9 @@ import socket
 import struct
 import subprocess
 import tempfile
-import time
 
-from host import TREE, Failure
-from qmp import Qmp
+from host import TREE, Failure, wait_until
+from qmp import Qmp, spoken_to
 
 PREFIX = subprocess.run([TREE / "qemu-patches/build"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
@@ -44,8 +43,7 @@ class Machine:
         try:
             if kind is None and self.process.poll() is None:
                 self.execute("quit")
-                if self.process.wait(60):
-                    raise Failure(f"QEMU ended with {self.process.returncode}: {self.messages()}")
+                self.wait_end(0)
         finally:
             self.process.kill()
             self.process.wait()
@@ -56,18 +54,24 @@ class Machine:
 
     def fails(self):
         """Wait for QEMU to refuse its command line, and return the error."""
-        status = self.process.wait(60)
-        if status != 1:
-            raise Failure(f"QEMU ended with {status} instead of 1: {self.messages()}")
+        self.wait_end(1)
         return self.messages()
 
+    def wait_end(self, status):
+        """Wait for QEMU to end by itself, with this exit status."""
+        wait_until(lambda: self.process.poll() is not None, lambda: f"QEMU does not end: {self.messages()}")
+        if self.process.returncode != status:
+            raise Failure(f"QEMU ended with {self.process.returncode} instead of {status}: {self.messages()}")
+
     def _guest(self, *words):
-        self.qtest.write(" ".join(map(str, words)) + "\n")
-        self.qtest.flush()
+        with spoken_to(self.messages):
+            self.qtest.write(" ".join(map(str, words)) + "\n")
+            self.qtest.flush()
         while True:
-            line = self.qtest.readline()
+            with spoken_to(self.messages):
+                line = self.qtest.readline()
             if not line:
-                raise Failure(f"QEMU ended with {self.process.wait()}: {self.messages()}")
+                raise Failure(f"QEMU ended with {self.process.poll()}: {self.messages()}")
             kind, *values = line.split()
             if kind == "OK":
                 return values[0] if values else None
@@ -174,13 +178,10 @@ class Queue:
     def completed(self):
         return struct.unpack("<H", self.machine.read(self.used + 2, 2))[0]
 
-    def wait(self, seconds=10):
-        deadline = time.monotonic() + seconds
-        while self.completed() != self.submitted:
-            if time.monotonic() > deadline:
-                raise Failure(f"queue {self.index}: {self.completed()} of {self.submitted} requests completed;"
-                              f" QEMU says: {self.machine.messages()}")
-            time.sleep(0.01)
+    def wait(self):
+        wait_until(lambda: self.completed() == self.submitted,
+                   lambda: f"queue {self.index}: {self.completed()} of {self.submitted} requests completed;"
+                           f" QEMU says: {self.machine.messages()}")
 
     def request(self, kind, sector, data=b"", size=SECTOR):
         """Submit, kick, wait; return the status and the data."""

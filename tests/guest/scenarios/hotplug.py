@@ -6,9 +6,9 @@ import os
 from contextlib import ExitStack
 
 import backend
-from checks import check_console, check_left_nothing, verified_load
+from checks import check_console, check_left_nothing, held, verified_load
 from guest import VHOST, Disk, Guest
-from host import expect, load_module
+from host import expect, expect_soon, load_module
 
 MACHINES = {
     "pc": {"machine": "pc"},
@@ -57,7 +57,7 @@ def run(results, device):
             rounds = results.rounds(2)
             with results.check(f"hotplug, {machine}: {rounds} times under load, the disk that stays meets no error"):
                 with verified_load(guest, "vda"):
-                    held = None
+                    before = held(guest)
                     for number in range(rounds):
                         path = paths[number % 2]
                         plug(guest, device, path, f"hot-{number}", **BUS[machine])
@@ -67,9 +67,7 @@ def run(results, device):
                                    [f"hot-{number}", hashlib.sha256(disk.read(4 << 20)).hexdigest()])
                         unplug(guest)
                         guest.run(UNPLUGGED, timeout=120)
-                        now = [name for name, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
-                        expect("workers and descriptors of QEMU", now, held or now)
-                        held = now
+                        expect_soon("workers and descriptors of QEMU", lambda: held(guest), before)
                 check_console(guest, failing="vdb")
             with results.check(f"hotplug, {machine}: power off"):
                 guest.power_off()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import backend
 from checks import check_console, check_left_nothing, sum_in_guest, sum_in_host
 from guest import VHOST, Disk, Guest
-from host import Failure, expect, expect_text, load_module
+from host import expect, expect_text, load_module, wait_until
 
 # For each disk: fio writes and verifies, and a reader compares four pieces of the disk, at 32 MiB, with copies in
 # memory. It does that twice: what was read before a migration's last moment and is found in the page cache after it
@@ -65,34 +65,11 @@ def check_same(guest):
 
 def check_load(guest, timeout=120):
     """All loops are going round in this guest, and nothing differed."""
-    deadline = time.monotonic() + timeout
     before = rounds(guest)
     # The first round may have begun anywhere.
-    while any(after < start + 2 for start, after in zip(before, rounds(guest))):
-        if time.monotonic() > deadline:
-            raise Failure(f"the load stands still: {before}, {rounds(guest)}{guest.stuck()}")
-        time.sleep(0.2)
+    wait_until(lambda: all(after >= start + 2 for start, after in zip(before, rounds(guest))),
+               lambda: f"the load stands still: {before}, {rounds(guest)}{guest.stuck()}", timeout)
     check_same(guest)
-
-
-def wait_migration(guest, *wanted, timeout=120):
-    """Wait for one of the states, and return what QEMU tells of the migration."""
-    deadline = time.monotonic() + timeout
-    while True:
-        migration = guest.qmp.execute("query-migrate")
-        if migration.get("status") in wanted:
-            return migration
-        if migration.get("status") == "failed" or time.monotonic() > deadline:
-            raise Failure(f"migration: {migration} instead of {wanted}{guest.evidence()}")
-        time.sleep(0.1)
-
-
-def wait_running(guest, timeout=60):
-    deadline = time.monotonic() + timeout
-    while guest.qmp.execute("query-status")["status"] != "running":
-        if time.monotonic() > deadline:
-            raise Failure(f"{guest.qmp.execute('query-status')}{guest.evidence()}")
-        time.sleep(0.05)
 
 
 def capabilities(guest, **states):
@@ -110,8 +87,8 @@ def start(source, target, bandwidth=PARAMETERS["max-bandwidth"]):
 def migrate(source, target):
     """Migrate, leave the source, and return how long the guest stood still, in milliseconds."""
     start(source, target)
-    migration = wait_migration(source, "completed")
-    wait_running(target)
+    migration = source.qmp.wait_migration("completed")
+    target.qmp.wait_running()
     source.kill()
     return migration["downtime"]
 
@@ -127,19 +104,19 @@ def cancelled(guest):
     """Cancelled on the way, and at the moment when the source has stopped its disks."""
     with target_of(guest) as target:
         start(guest, target, bandwidth=1 << 20)
-        wait_migration(guest, "active")
+        guest.qmp.wait_migration("active")
         time.sleep(3)
         guest.qmp.execute("migrate_cancel")
-        wait_migration(guest, "cancelled")
+        guest.qmp.wait_migration("cancelled")
     check_load(guest)
     capabilities(guest, pause_before_switchover=True)
     with target_of(guest) as target:
         start(guest, target)
-        wait_migration(guest, "pre-switchover")
+        guest.qmp.wait_migration("pre-switchover")
         guest.qmp.execute("migrate_cancel")
-        wait_migration(guest, "cancelled")
+        guest.qmp.wait_migration("cancelled")
     capabilities(guest, pause_before_switchover=False)
-    wait_running(guest)
+    guest.qmp.wait_running()
     check_load(guest)
 
 
@@ -149,11 +126,11 @@ def refused(guest, property_name, **changes):
     capabilities(guest, return_path=True)
     with target_of(guest, disks=disks) as target:
         start(guest, target)
-        wait_migration(guest, "failed")
-        target.process.wait(60)
+        guest.qmp.wait_migration("failed")
+        target.wait_end()
         expect_text(f"vhost-blk: {property_name} differs from that of the migration's source", target.evidence())
     capabilities(guest, return_path=False)
-    wait_running(guest)
+    guest.qmp.wait_running()
     check_load(guest)
 
 
@@ -162,13 +139,13 @@ def through_postcopy(source, target):
         capabilities(guest, postcopy_ram=True)
     # Slow, so that much of the memory is still at the source.
     start(source, target, bandwidth=8 << 20)
-    wait_migration(source, "active")
+    source.qmp.wait_migration("active")
     time.sleep(2)
     source.qmp.execute("migrate-start-postcopy")
-    wait_running(target)
+    target.qmp.wait_running()
     source.qmp.execute("migrate-set-parameters", {"max-postcopy-bandwidth": 0})
     check_load(target)
-    wait_migration(source, "completed")
+    source.qmp.wait_migration("completed")
     source.kill()
     capabilities(target, postcopy_ram=False)
 
@@ -176,12 +153,12 @@ def through_postcopy(source, target):
 def through_file(source, target, path):
     source.qmp.execute("stop")
     source.qmp.execute("migrate", {"uri": f"file:{path}"})
-    wait_migration(source, "completed")
+    source.qmp.wait_migration("completed")
     source.kill()
     target.qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
-    wait_migration(target, "completed")
+    target.qmp.wait_migration("completed")
     target.qmp.execute("cont")
-    wait_running(target)
+    target.qmp.wait_running()
 
 
 def run(results, device):

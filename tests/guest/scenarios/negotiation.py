@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import backend
 from checks import check_console, check_left_nothing, verify
 from guest import VHOST, Disk, Guest
-from host import expect, load_module
+from host import expect, expect_soon, load_module
 
 OFFERED = 3
 RELOAD = """
@@ -53,5 +53,5 @@ def check_queues(guest, queues):
     """The guest has so many queues, and only they have workers in the host."""
     expect("queues", len(guest.run("ls /sys/block/vda/mq").split()), queues)
     if guest.disks[0].device == VHOST:
-        expect("workers", [name for name, _ in guest.workers()],
-               sorted(f"vhost-{guest.process.pid}-{kind}{queue}" for queue in range(queues) for kind in "sc"))
+        expect_soon("workers", lambda: [name for name, _ in guest.workers()],
+                    sorted(f"vhost-{guest.process.pid}-{kind}{queue}" for queue in range(queues) for kind in "sc"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import backend
 from checks import check_left_nothing
 from guest import VHOST, Disk, Guest
-from host import TREE, Failure, expect, load_module
+from host import TREE, Failure, expect, load_module, workers
 
 READS = 2000
 LOAD = """# load
@@ -30,16 +30,12 @@ def worker_cpus(guest):
 
     On a fast disk these do all the work: a completion worker may not have run since it was bound.
     """
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (path / "comm").read_text().strip()
-            if match := re.fullmatch(rf"vhost-{guest.process.pid}-([sc]\d+)", name):
-                last = int((path / "stat").read_text().rpartition(")")[2].split()[36])
-                found[match[1]] = os.sched_getaffinity(int(path.name)), match[1][0] == "s" and last
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return found
+
+    def cpus(task):
+        return os.sched_getaffinity(int(task.name)), int((task / "stat").read_text().rpartition(")")[2].split()[36])
+
+    found = {name.rpartition("-")[2]: found for name, found in workers(guest.process, cpus)}
+    return {role: (allowed, role[0] == "s" and last) for role, (allowed, last) in found.items()}
 
 
 def traced(work):

@@ -9,7 +9,7 @@ from pathlib import Path
 import backend
 from checks import check_console, check_left_nothing, check_workers, verified_load
 from guest import VHOST, Disk, Guest
-from host import Failure, expect, load_module
+from host import expect, expect_soon, load_module, wait_until
 
 QUEUES = 2
 
@@ -33,7 +33,7 @@ def run(results, device):
         with results.check("pause: power off while stopped"):
             guest.qmp.execute("stop")
             guest.qmp.execute("quit")
-            expect("QEMU's exit status", guest.process.wait(60), 0)
+            expect("QEMU's exit status", guest.wait_end(), 0)
             check_left_nothing(guest)
 
 
@@ -44,14 +44,15 @@ def pause(guest, workers):
     guest.qmp.execute("stop")
     stopped = [indices(guest, disk) for disk in disks], requests(disks[0])
     if served:
-        expect("workers while stopped", guest.workers(), [])
+        expect_soon("workers while stopped", guest.workers, [])
         expect("rings with requests in flight",
                [ring for rings in stopped[0] for ring in rings if ring[0] != ring[1]], [])
     time.sleep(0.5)
     expect("rings and requests while stopped", ([indices(guest, disk) for disk in disks], requests(disks[0])), stopped)
     guest.qmp.execute("cont")
     expect("workers", [name for name, _ in guest.workers()], workers)
-    wait_more(disks[0], stopped[1])
+    wait_until(lambda: requests(disks[0]) > stopped[1],
+               lambda: f"no request completed since the machine goes on: {stopped[1]}{guest.stuck()}")
 
 
 def indices(guest, disk):
@@ -68,11 +69,3 @@ def requests(disk):
     """How many requests the backend has completed."""
     fields = Path(f"/sys/block/{Path(disk.path).name}/stat").read_text().split()
     return int(fields[0]) + int(fields[4])
-
-
-def wait_more(disk, than):
-    deadline = time.monotonic() + 30
-    while requests(disk) <= than:
-        if time.monotonic() > deadline:
-            raise Failure(f"no request completed since the machine goes on: {than}")
-        time.sleep(0.05)

@@ -2,14 +2,13 @@
 """The disks grow under verified I/O: an image file, and a block device grown by its host."""
 
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import backend
 from checks import check_console
 from guest import Disk, Guest
-from host import Failure, expect, load_module, shell
+from host import expect, expect_soon, load_module, shell
 
 OLD, NEW = 16, 24  # MiB
 
@@ -31,10 +30,7 @@ dd if=/tmp/data of=/dev/NAME bs=1M seek={OLD} oflag=direct 2>/tmp/dd &&
 
 
 def wait_size(guest, name, mebibytes):
-    deadline = time.monotonic() + 30
-    while int(guest.run(f"cat /sys/block/{name}/size")) != mebibytes << 11:
-        if time.monotonic() > deadline:
-            raise Failure(f"{name} does not become {mebibytes} MiB large{guest.evidence()}")
+    expect_soon(f"{name}'s size", lambda: guest.run(f"cat /sys/block/{name}/size").strip(), str(mebibytes << 11))
 
 
 def sum_of_upper_half(guest, name):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import backend
 from checks import check_console, check_left_nothing, check_workers, verified_load, verify
 from guest import VHOST, Disk, Guest, cached
-from host import expect, load_module
+from host import expect, expect_soon, load_module
 
 SUSPEND = """# suspend
 echo mem >/sys/power/state && cat /sys/power/suspend_stats/success
@@ -37,7 +37,7 @@ def run(results, device):
                     guest.send(SUSPEND)
                     guest.qmp.wait_event("SUSPEND")
                     if device == VHOST:
-                        expect("workers while suspended", guest.workers(), [])
+                        expect_soon("workers while suspended", guest.workers, [])
                     time.sleep(0.5)
                     guest.qmp.execute("system_wakeup")
                     guest.qmp.wait_event("WAKEUP")

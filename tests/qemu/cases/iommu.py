@@ -5,7 +5,7 @@ import struct
 import time
 
 from harness import OK, SLOT, disk, node, slow_block_device, test
-from host import Failure, expect, expect_text
+from host import expect, expect_text, wait_until
 from machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
 
 FEATURES_OK, NEEDS_RESET = 8, 64  # device status
@@ -135,11 +135,8 @@ def iommu_maps_nothing():
         translation.on()
         queue.submit(READ, 2)
         queue.kick()
-        deadline = time.monotonic() + 10
-        while not driver.get(1, Driver.STATUS) & NEEDS_RESET:
-            if time.monotonic() > deadline:
-                raise Failure(f"the device does not ask for a reset; QEMU says: {machine.messages()}")
-            time.sleep(0.01)
+        wait_until(lambda: driver.get(1, Driver.STATUS) & NEEDS_RESET,
+                   lambda: f"the device does not ask for a reset; QEMU says: {machine.messages()}")
         expect("completed requests", queue.completed(), 2)
         expect_text("the guest's ring of virtqueue 0 is corrupt", machine.messages())
         driver.reset()

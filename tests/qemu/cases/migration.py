@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The machine migrates, with its disk: what arrives, what is refused, who has the image."""
 
-import time
 from contextlib import contextmanager
 
 from harness import OK, disk, driven, node, refused, slow_block_device, test
-from host import Failure, expect, expect_text
+from host import expect, expect_text, wait_until
 from machine import READ, WRITE, Machine
 
 ADDRESS = "unix:migration"
@@ -21,17 +20,6 @@ def source_and_target(arguments=None, target_arguments=None):
             yield source, target, driver
 
 
-def wait_migration(machine, wanted):
-    deadline = time.monotonic() + 60
-    while True:
-        status = machine.execute("query-migrate").get("status")
-        if status == wanted:
-            return
-        if time.monotonic() > deadline or status in ("failed", "completed", "cancelled"):
-            raise Failure(f"migration is {status} instead of {wanted}: {machine.messages()}")
-        time.sleep(0.02)
-
-
 def start(source, target, bandwidth=0):
     target.execute("migrate-incoming", {"uri": ADDRESS})
     source.execute("migrate-set-parameters", {"max-bandwidth": bandwidth})
@@ -39,13 +27,9 @@ def start(source, target, bandwidth=0):
 
 
 def finish(source, target, driver):
-    wait_migration(source, "completed")
-    wait_migration(target, "completed")
-    deadline = time.monotonic() + 10
-    while not target.execute("query-status")["running"]:
-        if time.monotonic() > deadline:
-            raise Failure(f"the target does not run: {target.messages()}")
-        time.sleep(0.02)
+    source.qmp.wait_migration("completed")
+    target.qmp.wait_migration("completed")
+    target.qmp.wait_running()
     driver.move(target)
 
 
@@ -78,8 +62,8 @@ def migrates_what_was_read():
         # Takes seconds to send, after the driver's memory, which lies below.
         source.fill(0x400000, 48 << 20, 0x55)
         start(source, target, 8 << 20)
-        while source.execute("query-migrate").get("ram", {}).get("transferred", 0) < 8 << 20:
-            time.sleep(0.02)
+        wait_until(lambda: source.execute("query-migrate").get("ram", {}).get("transferred", 0) >= 8 << 20,
+                   lambda: f"nothing is sent: {source.execute('query-migrate')}")
         queue.kick()
         queue.wait()
         expect("migration", source.execute("query-migrate")["status"], "active")
@@ -118,12 +102,12 @@ def cancelled_migration():
                 {"capability": "pause-before-switchover", "state": state == "pre-switchover"}]})
             with Machine(*node(), *disk(), "-incoming", "defer") as target:
                 start(source, target, 1 << 20 if state == "active" else 0)
-                wait_migration(source, state)
+                source.qmp.wait_migration(state)
                 if state == "active":
                     expect("status of a write", queue.request(WRITE, 1, b"x" * 512)[0], OK)
                 source.execute("migrate_cancel")
-                wait_migration(source, "cancelled")
-                target.process.wait(60)
+                source.qmp.wait_migration("cancelled")
+                target.wait_end(1)
             expect("status of a write", queue.request(WRITE, 1, b"y" * 512)[0], OK)
             expect("read", queue.request(READ, 1), (OK, b"y" * 512))
 
@@ -138,7 +122,7 @@ def failed_migration():
                 {"capability": "return-path", "state": True}]})
             start(source, target)
             expect_text(f"vhost-blk: {name} differs from that of the migration's source", target.fails())
-            wait_migration(source, "failed")
+            source.qmp.wait_migration("failed")
             expect("status of a write", driver.queues[0].request(WRITE, 1, b"x" * 512)[0], OK)
 
 
@@ -152,9 +136,9 @@ def saved_and_restored():
         expect("status of a write", queue.request(WRITE, 5, b"s" * 512)[0], OK)
         source.execute("stop")
         source.execute("migrate", {"uri": "file:saved"})
-        wait_migration(source, "completed")
+        source.qmp.wait_migration("completed")
     with Machine(*arguments, "-incoming", "file:saved") as target:
-        wait_migration(target, "completed")
+        target.qmp.wait_migration("completed")
         target.execute("cont")
         driver.move(target)
         expect("read", queue.request(READ, 5), (OK, b"s" * 512))

@@ -2,11 +2,9 @@
 """What a person sees and says of the kernel's part of a disk: its counters, and where its workers run."""
 
 import os
-import re
-from pathlib import Path
 
 from harness import IOERR, MQ, OK, SIZE, add_device, disk, driven, node, refused, test
-from host import expect, expect_text
+from host import expect, expect_text, workers
 from machine import READ, WRITE, Machine
 
 from cases.versions import OLD_MODULE
@@ -16,15 +14,8 @@ PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
 
 def affinities(machine):
     """The CPUs of each worker, by its name without QEMU's number."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (path / "comm").read_text().strip()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if match := re.fullmatch(rf"vhost-{machine.process.pid}-([sc]\d+)", name):
-            found[match[1]] = os.sched_getaffinity(int(path.name))
-    return found
+    return {name.rpartition("-")[2]: cpus
+            for name, cpus in workers(machine.process, lambda task: os.sched_getaffinity(int(task.name)))}
 
 
 @test

@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 
 from harness import OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
-from host import expect
+from host import expect, expect_soon
 from machine import READ, Driver
 
 
@@ -76,4 +76,4 @@ def quit_in_flight():
     """QEMU ends well with requests in flight, and leaves no worker behind"""
     with in_flight() as (machine, _, _):
         expect("workers", len(workers(machine)), 2)
-    expect("workers", workers(machine), [])
+    expect_soon("workers", lambda: workers(machine), [])
