@@ -197,10 +197,20 @@ def held(guest):
 def check_console(guest, failing="none"):
     """The guest's kernel met no error. A vCPU that an emulated host forgets for a while is none.
 
-    Nor are I/O errors of disks whose names match.
+    Nor are errors of disks whose names match.
     """
-    if re.search(rf"I/O error(?!, dev {failing},)|BUG: (?!soft lockup)|Oops|WARNING:", guest.console()):
-        raise Failure(f"the guest's kernel complains{guest.evidence()}")
+    found = rf"error(,| on) dev (?!{failing},)|EXT4-fs error|JBD2: |BUG: (?!soft lockup)|Oops|WARNING:"
+    complaint = re.search(f".*({found}).*", guest.console())
+    if complaint:
+        raise Failure(f"the guest's kernel complains: {complaint[0]}{guest.evidence()}")
+
+
+def check_stats(guest, disk, *kinds):
+    """Requests of these kinds reached the kernel, and none was refused."""
+    for kind in kinds:
+        counts = [queue[kind] for queue in guest.stats(disk)]
+        if not sum(count["requests"] for count in counts) or any(count["errors"] for count in counts):
+            raise Failure(f"{disk.serial}: {kind} requests by queue: {counts}")
 
 
 def check_left_nothing(guest):

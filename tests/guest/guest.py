@@ -17,7 +17,7 @@ from host import TREE, Failure, shell, tasks, wait_until, workers
 from qmp import Qmp
 
 VHOST = "vhost-blk-pci"
-KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off quiet"
+KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off loglevel=5"  # warnings and worse
 
 
 @functools.cache
@@ -61,7 +61,7 @@ class Disk:
         onoff = {True: "on", False: "off"}
         node = (f"driver={driver},node-name={self.serial},filename={self.path}"
                 f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}{self.node_options}")
-        device = f"{self.device},drive={self.serial},serial={self.serial},num-queues={self.queues}"
+        device = f"{self.device},id={self.serial},drive={self.serial},serial={self.serial},num-queues={self.queues}"
         if self.is_vhost():
             return ["-blockdev", node, "-device", device + self.options]
         # The way QEMU serves a disk best by itself.
@@ -233,6 +233,10 @@ class Guest:
     def workers(self):
         """The threads that serve this guest's disks in the host's kernel, with the CPU time of each."""
         return workers(self.process, cpu_time)
+
+    def stats(self, disk):
+        """What the kernel counts of each queue of a disk."""
+        return self.qmp.execute("qom-get", {"path": f"/machine/peripheral/{disk.serial}", "property": "stats"})
 
     def io_threads(self):
         """QEMU's own threads for disks, with the CPU time of each."""

@@ -5,7 +5,7 @@ import os
 from contextlib import ExitStack
 
 import backend
-from checks import check_console, check_left_nothing
+from checks import check_console, check_left_nothing, check_stats
 from disks import scsi_disk
 from guest import VHOST, Disk, Guest
 from host import Failure, expect, load_module, shell
@@ -113,6 +113,10 @@ def run(results, device):
                 """, timeout=180)
         with results.check("discard: the guest's kernel met no error"):
             check_console(guest)
+            if device == VHOST:
+                for disk in disks[:2]:
+                    check_stats(guest, disk, "discard", "write-zeroes")
+                check_stats(guest, disks[2], "write-zeroes")
             guest.power_off()
         with results.check("discard: nothing left behind"):
             check_left_nothing(guest)

@@ -21,10 +21,6 @@ fio --name=load --filename=/dev/vda --ioengine=libaio --direct=1 --rw=randread -
 """
 
 
-def stats(guest):
-    return guest.qmp.execute("qom-get", {"path": "/machine/peripheral/observed", "property": "stats"})
-
-
 def worker_cpus(guest):
     """The CPUs that each worker may use, and the one that each submission worker used last.
 
@@ -59,15 +55,14 @@ def run(results, device):
     if device != VHOST:
         return
     with ExitStack() as stack:
-        disk = Disk(stack.enter_context(backend.null_block(64)), "block", queues=2,
-                    options=",id=observed,worker-cpus=0:1")
+        disk = Disk(stack.enter_context(backend.null_block(64)), "block", queues=2, options=",worker-cpus=0:1")
         load_module()
         with results.check("observe: boot"):
             guest = stack.enter_context(Guest([disk], vcpus=2))
         with results.check("observe: counters of the queues over QMP"):
-            before = stats(guest)
+            before = guest.stats(disk)
             guest.run(LOAD % READS, timeout=180)
-            after = stats(guest)
+            after = guest.stats(disk)
             reads = [new["read"]["requests"] - old["read"]["requests"] for old, new in zip(before, after)]
             data = [new["read"]["bytes"] - old["read"]["bytes"] for old, new in zip(before, after)]
             # The guest's kernel may have read the partition table anew.

@@ -16,8 +16,8 @@ QUEUES = 2
 
 def run(results, device):
     with ExitStack() as stack:
-        disks = [Disk(stack.enter_context(backend.null_block(64)), "block", device, QUEUES, options=",id=block"),
-                 Disk(stack.enter_context(backend.file_on_ext4(64)), "file", device, QUEUES, options=",id=file")]
+        disks = [Disk(stack.enter_context(backend.null_block(64)), "block", device, QUEUES),
+                 Disk(stack.enter_context(backend.file_on_ext4(64)), "file", device, QUEUES)]
         if device == VHOST:
             load_module()
         with results.check("pause: boot"):
