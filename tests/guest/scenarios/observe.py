@@ -5,14 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import backend
 from checks import check_left_nothing
 from guest import VHOST, Disk, Guest
-from host import TREE, Failure, expect, load_module, workers
+from host import TREE, Failure, expect, load_module, wait_until, workers
 
 READS = 2000
 LOAD = """# load
@@ -34,21 +33,29 @@ def worker_cpus(guest):
     return {role: (allowed, role[0] == "s" and last) for role, (allowed, last) in found.items()}
 
 
-def traced(work):
+def traced(guest, work):
     """Do something with the latency script running, and return what the script prints."""
-    with subprocess.Popen([f"{TREE}/tools/vhost-blk-latency.bt"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True) as tracer:
-        line = tracer.stdout.readline()
-        while "Tracing" not in line:
-            if not line or "ERROR" in line:
-                tracer.kill()
-                raise Failure(f"bpftrace does not start: {line}{tracer.stdout.read()}")
-            line = tracer.stdout.readline()
+    path = Path(guest.directory, "tracer")
+    with path.open("w") as output:
+        tracer = subprocess.Popen([f"{TREE}/tools/vhost-blk-latency.bt"], stdout=output, stderr=subprocess.STDOUT)
+
+    def marker_seen():
+        # A get-id, type 8; at this signal bpftrace prints all that it has.
+        guest.run("cat /sys/block/vda/serial")
+        tracer.send_signal(signal.SIGUSR1)
+        return ", 8]:" in path.read_text()
+
+    try:
+        wait_until(lambda: "Tracing" in path.read_text(), lambda: f"bpftrace does not start: {path.read_text()}", 120)
         # It says so before its probes are all in place.
-        time.sleep(2)
+        wait_until(marker_seen, lambda: f"bpftrace sees no request: {path.read_text()}")
         work()
         tracer.send_signal(signal.SIGINT)
-        return tracer.stdout.read()
+        wait_until(lambda: tracer.poll() is not None, lambda: f"bpftrace does not end: {path.read_text()}")
+        return path.read_text()
+    finally:
+        tracer.kill()
+        tracer.wait()
 
 
 def run(results, device):
@@ -75,11 +82,12 @@ def run(results, device):
             if not busy["signals"] or not busy["kicks"]:
                 raise Failure(f"no kicks or no signals: {busy}")
         with results.check("observe: histogram of latencies by bpftrace"):
-            text = traced(lambda: guest.run(LOAD % READS, timeout=180))
+            text = traced(guest, lambda: guest.run(LOAD % READS, timeout=180))
             number = Path("/sys/block", Path(disk.path).name, "dev").read_text().strip().replace(":", ", ")
-            found = 0
-            for histogram in re.findall(rf"^@usecs\[{number}, 0, [01], 0\]: *\n((?:\[.*\n)+)", text, re.M):
-                found += sum(int(count) for count in re.findall(r"^\[.*?[\])]\s+(\d+) \|", histogram, re.M))
+            # Of each queue the last one, for it may have been printed before.
+            histograms = dict(re.findall(rf"^@usecs\[{number}, 0, ([01]), 0\]: *\n((?:\[.*\n)+)", text, re.M))
+            found = sum(int(count) for histogram in histograms.values()
+                        for count in re.findall(r"^\[.*?[\])]\s+(\d+) \|", histogram, re.M))
             if not READS <= found <= READS + 50:
                 raise Failure(f"the histograms hold {found} of {READS} reads:\n{text}")
         with results.check("observe: workers stay on their CPUs under load"):
