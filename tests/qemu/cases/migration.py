@@ -3,9 +3,12 @@
 
 from contextlib import contextmanager
 
-from harness import OK, disk, driven, node, refused, slow_block_device, test
+from disks import loop_disk
+from harness import FLUSH, OK, disk, driven, make_image, node, refused, slow_block_device, test
 from host import expect, expect_text, wait_until
-from machine import READ, WRITE, Machine
+from machine import READ, WRITE, Driver, Machine
+
+from cases.write_cache import CONFIG_WCE, DIRECT, WRITEBACK, expect_mode
 
 ADDRESS = "unix:migration"
 
@@ -31,6 +34,22 @@ def finish(source, target, driver):
     target.qmp.wait_migration("completed")
     target.qmp.wait_running()
     driver.move(target)
+
+
+def save(machine):
+    machine.execute("stop")
+    machine.execute("migrate", {"uri": "file:saved"})
+    machine.qmp.wait_migration("completed")
+
+
+@contextmanager
+def restored(driver, arguments):
+    """The saved machine goes on here, and its driver with it."""
+    with Machine(*arguments, "-incoming", "file:saved") as machine:
+        machine.qmp.wait_migration("completed")
+        machine.execute("cont")
+        driver.move(machine)
+        yield
 
 
 @test
@@ -134,14 +153,27 @@ def saved_and_restored():
         driver.start()
         queue = driver.queues[0]
         expect("status of a write", queue.request(WRITE, 5, b"s" * 512)[0], OK)
-        source.execute("stop")
-        source.execute("migrate", {"uri": "file:saved"})
-        source.qmp.wait_migration("completed")
-    with Machine(*arguments, "-incoming", "file:saved") as target:
-        target.qmp.wait_migration("completed")
-        target.execute("cont")
-        driver.move(target)
+        save(source)
+    with restored(driver, arguments):
         expect("read", queue.request(READ, 5), (OK, b"s" * 512))
+
+
+@test
+def migrates_the_write_cache_mode():
+    """the mode that the driver switched to, either way, holds at the target, and after being saved and restored"""
+    with loop_disk(make_image("loop.raw")) as device:
+        for more, write_back in ("", False), (",write-cache=off", True):
+            arguments = [*node(device, "host_device", DIRECT), *disk(more)]
+            with source_and_target(arguments) as (source, target, driver):
+                driver.start(features=FLUSH | CONFIG_WCE)
+                driver.set(1, Driver.CONFIG + WRITEBACK, int(write_back))
+                expect_mode(driver, device, write_back)
+                start(source, target)
+                finish(source, target, driver)
+                expect_mode(driver, device, write_back)
+                save(target)
+            with restored(driver, arguments):
+                expect_mode(driver, device, write_back)
 
 
 @test
