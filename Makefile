@@ -50,6 +50,8 @@ modules:
 		dir=$$(testbed/kernel $$kernel); \
 		testbed/compile "$$dir" drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" \
 			"build/$$(cat "$$dir/release")"; \
+		testbed/compile "$$dir" tests/modules/build "$$dir/kdir" \
+			"build/$$(cat "$$dir/release")/tests"; \
 	done
 endif
 

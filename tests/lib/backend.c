@@ -27,7 +27,7 @@
 #define NAME_LEN	48
 #define DIR_LEN		128
 
-enum made_kind { MADE_TMPFS, MADE_NULL, MADE_SCSI, MADE_LOOP, MADE_DM, MADE_MOUNT };
+enum made_kind { MADE_TMPFS, MADE_NULL, MADE_MODULE, MADE_LOOP, MADE_DM, MADE_MOUNT };
 
 struct made {
 	enum made_kind kind;
@@ -438,7 +438,7 @@ int backend_scsi(char *path, const char *options)
 	ret = run((char *[]){ "sh", "-c", command, NULL });
 	if (ret)
 		return ret;
-	remember(MADE_SCSI, "scsi_debug", "");
+	remember(MADE_MODULE, "scsi_debug", "");
 	for (i = 0; i < SETTLE_TRIES; i++) {
 		ret = glob(pattern, 0, NULL, &found);
 		if (!ret) {
@@ -451,6 +451,21 @@ int backend_scsi(char *path, const char *options)
 	}
 	fprintf(stderr, "backend: scsi_debug has no disk\n");
 	return -ENODEV;
+}
+
+int backend_erasable(char *path, unsigned int size_mib, unsigned int block_size)
+{
+	char size[32], block[32];
+	int ret;
+
+	snprintf(size, sizeof(size), "dev_size_mb=%u", size_mib);
+	snprintf(block, sizeof(block), "sector_size=%u", block_size);
+	ret = run((char *[]){ "tests/lib/load-module", "tests/erasable", size, block, NULL });
+	if (ret)
+		return ret;
+	remember(MADE_MODULE, "erasable", "");
+	snprintf(path, BACKEND_PATH_MAX, "/dev/erasable");
+	return wait_for_node(path);
 }
 
 static int remove_one(struct made *m)
@@ -473,8 +488,8 @@ static int remove_one(struct made *m)
 		case MADE_DM:
 			ret = dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
 			break;
-		case MADE_SCSI:
-			ret = run((char *[]){ "rmmod", "scsi_debug", NULL });
+		case MADE_MODULE:
+			ret = run((char *[]){ "rmmod", m->path, NULL });
 			break;
 		case MADE_NULL:
 			snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);

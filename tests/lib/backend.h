@@ -34,6 +34,9 @@ int backend_null(char *path, const struct null_blk *spec);
 int backend_null_unplug(const char *path);
 /* A disk of the module scsi_debug, loaded with these options; one at a time. */
 int backend_scsi(char *path, const char *options);
+/* The disk of tests/modules/erasable.c; likewise one at a time. */
+int backend_erasable(char *path, unsigned int size_mib, unsigned int block_size);
+#define BACKEND_ERASED		0xe5	/* each byte there that was erased securely */
 /* A loop device over a file. */
 int backend_loop(char *path, const char *file);
 /* A device-mapper device from lines of "start length target arguments". */
