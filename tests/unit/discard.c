@@ -23,6 +23,12 @@ static const uint32_t range_types[] = {
 	VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE,
 };
 
+/* How many of range_types a kind of disk takes. */
+static unsigned int nr_types(const struct kind *kind)
+{
+	return kind->on == ON_ERASABLE ? 3 : 2;
+}
+
 static void start(struct unit *u, uint64_t features, unsigned int num)
 {
 	unit_start_with(u, FEATURES | features, 1, num);
@@ -45,18 +51,30 @@ static int io(struct unit *u, uint32_t type, const range_t *ranges, unsigned int
 	return status;
 }
 
-static void expect_zero(int fd, uint64_t offset, size_t len)
+static void expect_byte(int fd, uint64_t offset, size_t len, char byte)
 {
 	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
 	size_t i;
 
 	assert_non_null(buf);
 	assert_int_equal(pread(fd, buf, len, offset), len);
-	for (i = 0; i < len && !buf[i]; i++)
+	for (i = 0; i < len && buf[i] == byte; i++)
 		;
 	free(buf);
 	if (i < len)
-		fail_msg("the disk is not zero at byte %llu", (unsigned long long)offset + i);
+		fail_msg("the disk is not %#x at byte %llu", (unsigned char)byte,
+			 (unsigned long long)offset + i);
+}
+
+static void expect_zero(int fd, uint64_t offset, size_t len)
+{
+	expect_byte(fd, offset, len, 0);
+}
+
+/* What a request of this type has left behind. */
+static void expect_gone(int fd, uint64_t offset, size_t len, uint32_t type)
+{
+	expect_byte(fd, offset, len, type == VIRTIO_BLK_T_SECURE_ERASE ? BACKEND_ERASED : 0);
 }
 
 /* By the file that holds the disk's data. */
@@ -88,8 +106,8 @@ static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed
 	/* What a reader of the device itself finds, and what the guest reads. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3 * MIB / 512, unit_alloc(u, 512 * KIB),
 				 512 * KIB), VIRTIO_BLK_S_OK);
-	expect_zero(u->disk, MIB, MIB);
-	expect_zero(u->disk, 3 * MIB, 512 * KIB);
+	expect_gone(u->disk, MIB, MIB, type);
+	expect_gone(u->disk, 3 * MIB, 512 * KIB, type);
 	expect_disk(u->disk, 0, MIB, 1);
 	expect_disk(u->disk, 2 * MIB, MIB, 1);
 	expect_disk(u->disk, 3 * MIB + 512 * KIB, DISK_SIZE - 3 * MIB - 512 * KIB, 1);
@@ -116,6 +134,11 @@ static void zeroes_with_unmap_free(void **state)
 static void zeroes_without_unmap_keep(void **state)
 {
 	two_ranges(*state, VIRTIO_BLK_T_WRITE_ZEROES, 0, false);
+}
+
+static void erases(void **state)
+{
+	two_ranges(*state, VIRTIO_BLK_T_SECURE_ERASE, 0, false);
 }
 
 /* A guest to which discard was not offered does not punch holes by another name. */
@@ -190,20 +213,18 @@ static void random_zeroes_agree_with_a_model(void **state)
 	free(copy);
 }
 
-static void discard_at_any_sector(void **state)
+static void at_any_sector(struct unit *u, uint32_t type)
 {
 	static const struct { uint64_t sector; uint32_t nr; } part[] = {
 		{ 1, 1 }, { 9, 7 }, { 17, 30 }, { 65, 1000 }, { SECTORS - 9, 9 },
 	};
-	struct unit *u = *state;
 	unsigned int i;
 
 	open_kind(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
-		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, part[i].sector, part[i].nr, 0),
-				 VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_range(u, type, part[i].sector, part[i].nr, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	for (i = 0; i < ARRAY_SIZE(part); i++) {
 		uint64_t end = part[i].sector + part[i].nr;
@@ -214,13 +235,33 @@ static void discard_at_any_sector(void **state)
 	expect_disk(u->disk, 0, SECTOR_SIZE, 1);
 }
 
+static void discard_at_any_sector(void **state)
+{
+	at_any_sector(*state, VIRTIO_BLK_T_DISCARD);
+}
+
+static void erase_at_any_sector(void **state)
+{
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	uint8_t buf[7 * SECTOR_SIZE] __attribute__((aligned(4096)));
+	unsigned int i;
+
+	at_any_sector(u, VIRTIO_BLK_T_SECURE_ERASE);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(pread(u->disk, buf, sizeof(buf), 9 * SECTOR_SIZE), sizeof(buf));
+	/* The page cache writes what else is in a page, with zeroes in the place of the range. */
+	for (i = 0; i < sizeof(buf); i++)
+		assert_true(buf[i] == BACKEND_ERASED || (!buf[i] && !(kind->flags & O_DIRECT)));
+}
+
 /* Nothing is touched by a request of which any part is refused. */
 static void invalid_ranges_are_refused(void **state)
 {
 	static const struct {
 		uint64_t sector;
 		uint32_t nr, flags;
-		uint32_t type;	/* 0: both */
+		uint32_t type;	/* 0: all */
 		int status;
 	} bad[] = {
 		{ 8, 8, 2, 0, VIRTIO_BLK_S_UNSUPP },
@@ -228,6 +269,7 @@ static void invalid_ranges_are_refused(void **state)
 		{ 8, 8, UINT32_MAX, 0, VIRTIO_BLK_S_UNSUPP },
 		{ 8, 8, UNMAP | 4, 0, VIRTIO_BLK_S_UNSUPP },
 		{ 8, 8, UNMAP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_S_UNSUPP },
+		{ 8, 8, UNMAP, VIRTIO_BLK_T_SECURE_ERASE, VIRTIO_BLK_S_UNSUPP },
 		{ SECTORS - 8, 16, 0, 0, VIRTIO_BLK_S_IOERR },
 		{ SECTORS, 8, 0, 0, VIRTIO_BLK_S_IOERR },
 		{ SECTORS + 8, 0, 0, 0, VIRTIO_BLK_S_IOERR },
@@ -247,7 +289,7 @@ static void invalid_ranges_are_refused(void **state)
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		for (t = 0; t < 2; t++) {
+		for (t = 0; t < nr_types(u->param); t++) {
 			if (bad[i].type && bad[i].type != range_types[t])
 				continue;
 			three[0] = range(64, 64, 0);
@@ -275,7 +317,7 @@ static void lists_must_be_whole(void **state)
 	list = unit_alloc(u, 65536);
 	for (i = 0; i < 65536 / sizeof(*list); i++)
 		list[i] = range(i % 64 * 8, 8, 0);
-	for (t = 0; t < 2; t++) {
+	for (t = 0; t < nr_types(u->param); t++) {
 		for (i = 0; i < ARRAY_SIZE(len); i++) {
 			assert_int_equal(unit_io(u, range_types[t], 0, list, len[i]),
 					 VIRTIO_BLK_S_IOERR);
@@ -305,7 +347,7 @@ static void wrong_direction_is_an_error(void **state)
 	chain[1] = unit_segment(u, list, 16);
 	chain[2] = unit_segment(u, list + 1, 16);
 	chain[3] = unit_segment(u, u->req.status, 1);
-	for (t = 0; t < 2; t++) {
+	for (t = 0; t < nr_types(u->param); t++) {
 		/* The list for the device to write, and one of each. */
 		unsigned int nr_out;
 
@@ -326,7 +368,8 @@ static void need_their_features(void **state)
 	struct unit *u = *state;
 	unsigned int t;
 
-	open_kind(u, &null_direct);
+	/* Which could do all of them. */
+	open_kind(u, &erasable_direct);
 	disk_fill(u->disk, 0, MIB, 1);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++) {
 		start(u, ALL & ~features[t], 16);
@@ -337,7 +380,6 @@ static void need_their_features(void **state)
 	}
 }
 
-/* No disk of a stock kernel in this test host erases securely. */
 static void what_the_backend_cannot_do(void **state)
 {
 	struct unit *u = *state;
@@ -376,10 +418,11 @@ static void parts_of_a_block(void **state)
 		{ 0, 1 }, { 1, 8 }, { 4, 4 }, { 8, 12 }, { 7, 1 },
 	};
 	struct unit *u = *state;
+	const struct kind *kind = u->param;
 	unsigned int i;
 	uint8_t *buf;
 
-	open_kind(u, &scsi_4k_direct);
+	open_kind(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	buf = unit_alloc(u, 65536);
@@ -387,8 +430,13 @@ static void parts_of_a_block(void **state)
 		uint64_t sector = part[i].sector;
 		uint32_t nr = part[i].nr;
 
-		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0),
-				 VIRTIO_BLK_S_IOERR);
+		if (kind->on == ON_ERASABLE)
+			assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, sector, nr, 0),
+					 VIRTIO_BLK_S_IOERR);
+		/* The page cache takes the rest. */
+		if (!(kind->flags & O_DIRECT))
+			continue;
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, 0),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, UNMAP),
@@ -415,9 +463,10 @@ static void lists_in_pieces(void **state)
 	struct vq_segment piece[1000];
 	unsigned int i, c, n;
 	uint32_t left, len;
+	uint32_t type;
 	char *area, *p;
 
-	open_kind(u, &null_direct);
+	open_kind(u, &erasable_direct);
 	start(u, ALL, 1024);
 	assert_ok(blk_request_init(&u->req, &u->vq[0], 1024));
 	area = unit_alloc(u, 65536);
@@ -427,7 +476,8 @@ static void lists_in_pieces(void **state)
 		for (i = 0; i < MAX_RANGES; i++)
 			((range_t *)(area + 16))[i] = range(i * 64, 32, 0);
 		memset(area, 0, 16);
-		((struct virtio_blk_outhdr *)area)->type = range_types[c % 2];
+		type = range_types[c % 3];
+		((struct virtio_blk_outhdr *)area)->type = type;
 		left = 16 + 16 * MAX_RANGES;
 		n = 0;
 		for (p = area; left; p += len, left -= len) {
@@ -443,7 +493,7 @@ static void lists_in_pieces(void **state)
 		vq_submit(&u->vq[0]);
 		expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
 		for (i = 0; i < MAX_RANGES; i++) {
-			expect_zero(u->disk, i * 32 * KIB, 16 * KIB);
+			expect_gone(u->disk, i * 32 * KIB, 16 * KIB, type);
 			expect_disk(u->disk, i * 32 * KIB + 16 * KIB, 16 * KIB, c);
 		}
 	}
@@ -700,6 +750,67 @@ static void owner_dies(void **state)
 	close(go[1]);
 }
 
+/* Neither from dirty pages, which would be written over what was erased, nor from clean ones. */
+static void erased_data_stays_away(void **state)
+{
+	static const uint64_t start_of[] = { MIB, 3 * MIB, 5 * MIB };
+	struct unit *u = *state;
+	range_t list[ARRAY_SIZE(start_of)];
+	unsigned int i;
+	char *buf;
+
+	open_kind(u, &erasable_cached);
+	start(u, ALL, 16);
+	buf = unit_alloc(u, MIB);
+	disk_fill(u->disk, 0, 2 * MIB, 1);
+	assert_ok(fsync(u->disk));
+	disk_fill(u->disk, 2 * MIB, 2 * MIB, 1);
+	pattern_fill(buf, MIB, 5 * MIB, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 5 * MIB / SECTOR_SIZE, buf, MIB),
+			 VIRTIO_BLK_S_OK);
+	for (i = 0; i < ARRAY_SIZE(start_of); i++)
+		list[i] = range(start_of[i] / SECTOR_SIZE, 256, 0);
+	assert_int_equal(io(u, VIRTIO_BLK_T_SECURE_ERASE, list, i), VIRTIO_BLK_S_OK);
+	for (i = 0; i < ARRAY_SIZE(start_of); i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, start_of[i] / SECTOR_SIZE, buf, MIB),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal((uint8_t)buf[0], BACKEND_ERASED);
+		assert_memory_equal(buf, buf + 1, 128 * KIB - 1);
+		expect_pattern(buf + 128 * KIB, MIB - 128 * KIB, start_of[i] + 128 * KIB, 1);
+	}
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	for (i = 0; i < ARRAY_SIZE(start_of); i++) {
+		expect_gone(u->disk, start_of[i], 128 * KIB, VIRTIO_BLK_T_SECURE_ERASE);
+		expect_disk(u->disk, start_of[i] + 128 * KIB, MIB - 128 * KIB, 1);
+	}
+}
+
+static void ranges_are_counted_by_type(void **state)
+{
+	static const unsigned int count[] = {
+		VHOST_BLK_STATS_DISCARD, VHOST_BLK_STATS_WRITE_ZEROES,
+		VHOST_BLK_STATS_SECURE_ERASE,
+	};
+	struct unit *u = *state;
+	struct vhost_blk_stats stats = { 0 };
+	unsigned int t, i;
+
+	open_kind(u, &erasable_direct);
+	start(u, ALL, 16);
+	for (t = 0; t < ARRAY_SIZE(count); t++) {
+		for (i = 0; i <= t; i++)
+			assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_range(u, range_types[t], SECTORS, 8, 0), VIRTIO_BLK_S_IOERR);
+	}
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
+	for (t = 0; t < ARRAY_SIZE(count); t++) {
+		assert_int_equal(stats.type[count[t]].requests, t + 2);
+		assert_int_equal(stats.type[count[t]].bytes, (t + 1) * sizeof(range_t));
+		assert_int_equal(stats.type[count[t]].errors, 1);
+	}
+}
+
 static struct vhost_blk_limits limits_of(struct unit *u, int fd)
 {
 	struct vhost_blk_limits limits = { .fd = fd };
@@ -815,6 +926,36 @@ static void limits_without_an_offload(void **state)
 	assert_int_equal(limits.write_zeroes_may_unmap, 0);
 }
 
+static void limits_of_an_erasable_device(void **state)
+{
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	/* The device takes 3001. */
+	unsigned int most = kind->block_size == 4096 ? 3000 : 3001;
+	unsigned int block = (kind->block_size ?: SECTOR_SIZE) / SECTOR_SIZE;
+	range_t two[] = { range(0, block, 0), range(block, most + block, 0) };
+	struct vhost_blk_limits limits;
+
+	open_kind(u, kind);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_open(u, FEATURES | ALL);
+	limits = limits_of(u, u->disk);
+	assert_int_equal(limits.max_secure_erase_sectors, most);
+	assert_int_equal(limits.max_secure_erase_seg, MAX_RANGES);
+	assert_int_equal(limits.secure_erase_sector_alignment, 16);
+
+	/* The first binds, for each range; the last is a wish. */
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	assert_int_equal(io(u, VIRTIO_BLK_T_SECURE_ERASE, two, 2), VIRTIO_BLK_S_IOERR);
+	expect_disk(u->disk, 0, DISK_SIZE, 1);
+	two[1].num_sectors = most;
+	assert_int_equal(io(u, VIRTIO_BLK_T_SECURE_ERASE, two, 2), VIRTIO_BLK_S_OK);
+	expect_gone(u->disk, 0, (most + block) * SECTOR_SIZE, VIRTIO_BLK_T_SECURE_ERASE);
+	expect_disk(u->disk, (most + block) * SECTOR_SIZE,
+		    DISK_SIZE - (most + block) * SECTOR_SIZE, 1);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -847,6 +988,10 @@ int main(int argc, char **argv)
 		TEST_ON(zeroes_without_unmap_keep, loop_cached),
 		TEST_ON(zeroes_without_unmap_keep, loop_direct),
 		TEST_ON(zeroes_without_unmap_keep, scsi_4k_direct),
+		TEST_ON(erases, erasable_cached),
+		TEST_ON(erases, erasable_direct),
+		TEST_ON(erases, erasable_4k_cached),
+		TEST_ON(erases, erasable_4k_direct),
 		TEST_ON(unmap_needs_discard, tmpfs_file),
 		TEST_ON(unmap_needs_discard, ext4_direct),
 		TEST_ON(random_zeroes_agree_with_a_model, tmpfs_file),
@@ -864,14 +1009,19 @@ int main(int argc, char **argv)
 		TEST_ON(discard_at_any_sector, null_cached),
 		TEST_ON(discard_at_any_sector, null_direct),
 		TEST_ON(discard_at_any_sector, scsi_4k_cached),
+		TEST_ON(erase_at_any_sector, erasable_cached),
+		TEST_ON(erase_at_any_sector, erasable_direct),
 		TEST_ON(invalid_ranges_are_refused, tmpfs_file),
 		TEST_ON(invalid_ranges_are_refused, ext4_direct),
 		TEST_ON(invalid_ranges_are_refused, null_direct),
 		TEST_ON(invalid_ranges_are_refused, null_cached),
+		TEST_ON(invalid_ranges_are_refused, erasable_direct),
 		TEST_ON(lists_must_be_whole, tmpfs_file),
 		TEST_ON(lists_must_be_whole, null_direct),
+		TEST_ON(lists_must_be_whole, erasable_direct),
 		TEST_ON(wrong_direction_is_an_error, tmpfs_file),
 		TEST_ON(wrong_direction_is_an_error, null_direct),
+		TEST_ON(wrong_direction_is_an_error, erasable_direct),
 		TEST(need_their_features),
 		TEST_ON(what_the_backend_cannot_do, tmpfs_file),
 		TEST_ON(what_the_backend_cannot_do, null_keeping),
@@ -879,7 +1029,10 @@ int main(int argc, char **argv)
 		TEST_ON(what_the_backend_cannot_do, scsi_direct),
 		TEST_ON(read_only_backends_are_not_touched, tmpfs_file),
 		TEST_ON(read_only_backends_are_not_touched, null_direct),
-		TEST(parts_of_a_block),
+		TEST_ON(read_only_backends_are_not_touched, erasable_direct),
+		TEST_ON(parts_of_a_block, scsi_4k_direct),
+		TEST_ON(parts_of_a_block, erasable_4k_direct),
+		TEST_ON(parts_of_a_block, erasable_4k_cached),
 		TEST(lists_in_pieces),
 		TEST(list_is_gone),
 		TEST_ON(list_changes_while_parsed, tmpfs_file),
@@ -891,10 +1044,14 @@ int main(int argc, char **argv)
 		TEST(failing_device),
 		TEST(full_file_system),
 		TEST(owner_dies),
+		TEST(erased_data_stays_away),
+		TEST(ranges_are_counted_by_type),
 		TEST(bad_limits_calls),
 		TEST(limits_of_a_file),
 		TEST(limits_of_a_device),
 		TEST(limits_without_an_offload),
+		TEST_ON(limits_of_an_erasable_device, erasable_direct),
+		TEST_ON(limits_of_an_erasable_device, erasable_4k_direct),
 	};
 
 	return disks_run(argc, argv, "discard", tests, ARRAY_SIZE(tests));

@@ -22,6 +22,12 @@ const struct kind dm_direct = { .on = ON_DM, .flags = O_DIRECT };
 const struct kind scsi_direct = { .on = ON_SCSI, .flags = O_DIRECT };
 const struct kind scsi_4k_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 4096 };
 const struct kind scsi_4k_cached = { .on = ON_SCSI, .block_size = 4096 };
+const struct kind erasable_cached = { .on = ON_ERASABLE };
+const struct kind erasable_direct = { .on = ON_ERASABLE, .flags = O_DIRECT };
+const struct kind erasable_4k_cached = { .on = ON_ERASABLE, .block_size = 4096 };
+const struct kind erasable_4k_direct = {
+	.on = ON_ERASABLE, .flags = O_DIRECT, .block_size = 4096
+};
 
 static int make_filesystem(char *dir, char *device, const char *fstype, size_t size)
 {
@@ -77,6 +83,10 @@ void open_kind(struct unit *u, const struct kind *kind)
 			 "dev_size_mb=%lu sector_size=%u lbpu=1 lbpws=1 lbprz=1 delay=0",
 			 DISK_SIZE / MIB, kind->block_size ?: SECTOR_SIZE);
 		assert_ok(backend_scsi(u->path, options));
+		break;
+	case ON_ERASABLE:
+		assert_ok(backend_erasable(u->path, DISK_SIZE / MIB,
+					   kind->block_size ?: SECTOR_SIZE));
 		break;
 	}
 	unit_disk(u, u->path, O_RDWR | kind->flags);

@@ -9,7 +9,7 @@
 #define SECTORS		(DISK_SIZE / SECTOR_SIZE)
 
 struct kind {
-	enum { ON_FILE, ON_NULL, ON_LOOP, ON_DM, ON_SCSI } on;
+	enum { ON_FILE, ON_NULL, ON_LOOP, ON_DM, ON_SCSI, ON_ERASABLE } on;
 	const char *dir;		/* of a file */
 	int flags;
 	unsigned int block_size;	/* bytes; 0: 512 */
@@ -20,6 +20,7 @@ extern const struct kind tmpfs_file, ext4_file, ext4_direct, xfs_file, xfs_direc
 extern const struct kind null_cached, null_direct, null_4k, null_keeping;
 extern const struct kind loop_cached, loop_direct, dm_direct;
 extern const struct kind scsi_direct, scsi_4k_direct, scsi_4k_cached;
+extern const struct kind erasable_cached, erasable_direct, erasable_4k_cached, erasable_4k_direct;
 
 /* The device under the ext4 of ext4_file and ext4_direct. */
 extern char ext4_device[BACKEND_PATH_MAX];
