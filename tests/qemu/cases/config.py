@@ -4,7 +4,7 @@
 import struct
 from pathlib import Path
 
-from disks import null_disk, scsi_disk
+from disks import ERASED, erasable_disk, null_disk, scsi_disk
 from harness import add_device, disk, driven, make_image, node, refused, test
 from host import expect
 from machine import Machine
@@ -15,7 +15,8 @@ FIELDS = {  # offset and size in virtio-blk's configuration space
     "sectors": (19, 1), "blk_size": (20, 4), "physical_block_exp": (24, 1), "alignment_offset": (25, 1),
     "min_io_size": (26, 2), "opt_io_size": (28, 4), "num_queues": (34, 2), "max_discard_sectors": (36, 4),
     "max_discard_seg": (40, 4), "discard_sector_alignment": (44, 4), "max_write_zeroes_sectors": (48, 4),
-    "max_write_zeroes_seg": (52, 4), "write_zeroes_may_unmap": (56, 1)}
+    "max_write_zeroes_seg": (52, 4), "write_zeroes_may_unmap": (56, 1), "max_secure_erase_sectors": (60, 4),
+    "max_secure_erase_seg": (64, 4), "secure_erase_sector_alignment": (68, 4)}
 FILE_LIMIT = 0xffffffff // 512
 UNMAP = ",discard=unmap"
 
@@ -121,7 +122,7 @@ def range_properties():
 
 
 def request(queue, kind, ranges):
-    """A discard or write zeroes request; returns its status."""
+    """A request with ranges; returns its status."""
     area = queue.base + 0xf000
     slot = 3 * 16
     queue.machine.write(area, struct.pack("<IIQ", kind, 0, 0))
@@ -153,3 +154,30 @@ def ignored_discards_free_nothing():
             expect("zeroes", request(driver.queues[0], 13, [(0, 1024, 1), (1024, 1024, 1)]), zeroed)
         expect("content", Path("disk.raw").read_bytes(), bytes(size))
         expect("space", Path("disk.raw").stat().st_blocks * 512, left)
+
+
+@test
+def secure_erase():
+    """of a device that can, with its limits: not with secure-erase=off or discard=ignore, nor if read-only"""
+    every = DISCARD | WRITE_ZEROES | SECURE_ERASE
+    with erasable_disk("sector_size=4096") as path:
+        for more, device, wanted in [
+                (UNMAP, "", every),
+                (UNMAP, ",secure-erase=off", DISCARD | WRITE_ZEROES),
+                (UNMAP, ",discard=off", WRITE_ZEROES | SECURE_ERASE),
+                (",discard=ignore", "", WRITE_ZEROES),
+                (UNMAP + ",read-only=on", "", 0)]:
+            content = bytearray(b"x" * (1 << 20))
+            Path(path).write_bytes(content)
+            with driven(*node(path, "host_device", ",cache.direct=on" + more), *disk(device)) as (_, driver):
+                offered = features(driver)
+                expect(f"features with {more}{device}", offered, wanted)
+                if offered & SECURE_ERASE:
+                    expect_config(driver, max_secure_erase_sectors=3000, max_secure_erase_seg=256,
+                                  secure_erase_sector_alignment=16)
+                    content[4096:8192], content[12288:20480] = bytes([ERASED] * 4096), bytes([ERASED] * 8192)
+                driver.start(features=offered)
+                expect(f"status with {more}{device}", request(driver.queues[0], 14, [(8, 8, 0), (24, 16, 0)]),
+                       0 if offered & SECURE_ERASE else 2)
+            with open(path, "rb") as found:
+                expect("content", found.read(len(content)), bytes(content))
