@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Discard, write zeroes and fstrim on files and on a disk with blocks of 4 KiB; what the host finds afterwards."""
+"""Discard, write zeroes and fstrim on files and devices, and secure erase; what the host finds afterwards."""
 
 import os
 from contextlib import ExitStack
 
 import backend
 from checks import check_console, check_left_nothing, check_stats
-from disks import scsi_disk
+from disks import erasable_disk, scsi_disk
 from guest import VHOST, Disk, Guest
 from host import Failure, expect, load_module, shell
 
@@ -57,10 +57,12 @@ def run(results, device):
         paths = [stack.enter_context(backend.file_on_ext4(SIZE)),
                  stack.enter_context(scsi_disk(f"dev_size_mb={SIZE} sector_size=4096 physblk_exp=1 lbpu=1 lbpws=1"
                                                " lbprz=1 unmap_max_blocks=2048")),
-                 stack.enter_context(backend.image_file(SIZE))]
+                 stack.enter_context(backend.image_file(SIZE)),
+                 stack.enter_context(erasable_disk(f"dev_size_mb={SIZE}"))]
         disks = [Disk(paths[0], "file", device, node_options=unmap),
                  Disk(paths[1], "scsi", device, 2, node_options=unmap),
-                 Disk(paths[2], "kept", device, direct=False)]
+                 Disk(paths[2], "kept", device, direct=False),
+                 Disk(paths[3], "erasable", device, node_options=unmap)]
         if device == VHOST:
             load_module()
         with results.check("discard: boot"):
@@ -92,6 +94,13 @@ def run(results, device):
                 guest.run("! /sbin/blkdiscard /dev/vdc 2>/dev/null")
                 check_range(guest, "vdc", paths[2], "/sbin/blkdiscard -z", 30 * MIB + 512, 4 * MIB + 1024)
                 expect("space", space(paths[2]), taken)
+            with results.check("discard: Linux asks for secure erase the wrong way, which fails and touches nothing"):
+                # The driver takes the lowest bit of any type for the direction, and hands in its list to be written.
+                expect("feature", guest.run("cut -c 17 /sys/block/vdd/device/features"), "1\n")
+                fill(guest, "vdd")
+                before = read(paths[3], 0, SIZE << 20)
+                guest.run("! /sbin/blkdiscard -s /dev/vdd 2>/dev/null")
+                expect("content is as before", read(paths[3], 0, SIZE << 20) == before, True)
         for name, path in ("vda", paths[0]), ("vdb", paths[1]):
             with results.check(f"discard: file system on {name}: made, filled, trimmed, checked"):
                 sums = guest.run(f"""
@@ -112,7 +121,7 @@ def run(results, device):
                     { tail -n 20 /tmp/fio; exit 1; }
                 """, timeout=180)
         with results.check("discard: the guest's kernel met no error"):
-            check_console(guest)
+            check_console(guest, failing="vdd")
             if device == VHOST:
                 for disk in disks[:2]:
                     check_stats(guest, disk, "discard", "write-zeroes")
