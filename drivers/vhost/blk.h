@@ -256,7 +256,7 @@ static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
 }
 
 /* blk_iotlb.c */
-bool vhost_blk_iotlb_enter(struct vhost_blk_queue *q);
+int vhost_blk_iotlb_enter(struct vhost_blk_queue *q);
 void vhost_blk_iotlb_leave(struct vhost_blk_queue *q);
 void vhost_blk_iotlb_forget(struct vhost_blk_queue *q);
 int vhost_blk_iotlb_set(struct vhost_blk *blk, bool enable);

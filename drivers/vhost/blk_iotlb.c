@@ -12,22 +12,51 @@
 
 #include "blk.h"
 
+/* Whether a part of a ring is mapped, but not for what is done to it. */
+static bool vhost_blk_iotlb_forbids(struct vhost_virtqueue *vq,
+				    const void __user *ring, size_t size,
+				    u32 perm)
+{
+	u64 first = (uintptr_t)ring, last = first + size - 1;
+	struct vhost_iotlb_map *map;
+
+	for (map = vhost_iotlb_itree_first(vq->iotlb, first, last); map;
+	     map = vhost_iotlb_itree_next(map, first, last))
+		if (!(map->perm & perm))
+			return true;
+	return false;
+}
+
 /**
  * vhost_blk_iotlb_enter - make sure that a queue's ring can be accessed
  * @q:		the queue, on whose device an IOTLB is set up
  *
- * On success no mapping changes until vhost_blk_iotlb_leave().  On failure the
- * owner has been asked for a mapping.
+ * On success no mapping changes until vhost_blk_iotlb_leave().
  *
  * Context: one of the queue's workers, on the owner's memory, vq->mutex held.
+ * Return: 0; -EAGAIN if the owner has been asked for a mapping; -EFAULT if
+ *	   there is one that does not permit what is done to the ring.
  */
-bool vhost_blk_iotlb_enter(struct vhost_blk_queue *q)
+int vhost_blk_iotlb_enter(struct vhost_blk_queue *q)
 {
+	struct vhost_virtqueue *vq = &q->vq;
+	int err = -EAGAIN;
+
 	down_read(&q->blk->iotlb_lock);
-	if (vq_meta_prefetch(&q->vq))
-		return true;
+	if (vq_meta_prefetch(vq))
+		return 0;
+	/* The core asks for what is missing, and says nothing of the other. */
+	if (vhost_blk_iotlb_forbids(vq, vq->desc, vq->num * sizeof(*vq->desc),
+				    VHOST_MAP_RO) ||
+	    vhost_blk_iotlb_forbids(vq, vq->avail,
+				    struct_size(vq->avail, ring, vq->num),
+				    VHOST_MAP_RO) ||
+	    vhost_blk_iotlb_forbids(vq, vq->used,
+				    struct_size(vq->used, ring, vq->num),
+				    VHOST_MAP_WO))
+		err = -EFAULT;
 	up_read(&q->blk->iotlb_lock);
-	return false;
+	return err;
 }
 
 /**

@@ -71,6 +71,12 @@ static void vhost_blk_queue_break(struct vhost_blk_queue *q)
 	q->broken = true;
 }
 
+static void vhost_blk_queue_deny(struct vhost_blk_queue *q)
+{
+	vq_err(&q->vq, "the guest uses addresses that are not mapped\n");
+	vhost_blk_queue_break(q);
+}
+
 static void vhost_blk_count_batch(struct vhost_blk_queue *q)
 {
 	lockdep_assert_held(&q->vq.mutex);
@@ -126,10 +132,8 @@ void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied)
 
 	mutex_lock(&vq->mutex);
 	/* A chain that does not fit into the IOTLB would be asked for forever. */
-	if ((denied || q->answers++ > 2 * vq->iotlb->limit) && !q->broken) {
-		vq_err(vq, "the guest uses addresses that are not mapped\n");
-		vhost_blk_queue_break(q);
-	}
+	if ((denied || q->answers++ > 2 * vq->iotlb->limit) && !q->broken)
+		vhost_blk_queue_deny(q);
 	vhost_blk_queue_stop_waiting(q);
 	mutex_unlock(&vq->mutex);
 
@@ -144,16 +148,24 @@ void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied)
  */
 static bool vhost_blk_enter(struct vhost_blk_queue *q, bool *waits)
 {
+	int err;
+
 	if (likely(!q->vq.iotlb))
 		return true;
-	if (*waits || !vhost_blk_iotlb_enter(q)) {
-		*waits = true;
+	if (*waits)
+		return false;
+	err = vhost_blk_iotlb_enter(q);
+	if (err) {
+		if (err == -EAGAIN)
+			*waits = true;
+		else
+			vhost_blk_queue_deny(q);
 		return false;
 	}
 	/* What vhost_blk_queue_start() could not do without a mapping. */
 	if (!q->accessed && vhost_vq_init_access(&q->vq)) {
 		vhost_blk_iotlb_leave(q);
-		vhost_blk_queue_break(q);
+		vhost_blk_queue_deny(q);
 		return false;
 	}
 	q->accessed = true;
