@@ -12,6 +12,7 @@
 
 #include <linux/cgroup.h>
 #include <linux/compat.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/ioprio.h>
 #include <linux/miscdevice.h>
@@ -96,6 +97,7 @@ static void vhost_blk_backend_close(struct vhost_blk_backend *be)
 {
 	unsigned int i;
 
+	put_cred(be->cred);
 	if (be->blkcg_css)
 		css_put(be->blkcg_css);
 	for (i = 0; i < VHOST_BLK_HELPERS; i++)
@@ -172,6 +174,7 @@ static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
 	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
 	be->ioprio = vhost_blk_owner_ioprio();
 	be->blkcg_css = vhost_blk_get_blkcg();
+	be->cred = get_current_cred();
 	vhost_blk_get_limits(file, &be->limits);
 	err = vhost_blk_start_helpers(be);
 	if (err)

@@ -60,6 +60,7 @@ enum vhost_blk_helper {
  * @limits:	of the requests that carry ranges
  * @helpers:	run what may block, see vhost_blk_req_help()
  * @blkcg_css:	block cgroup of that process
+ * @cred:	its credentials, which all work on @file is done with
  */
 struct vhost_blk_backend {
 	struct file *file;
@@ -74,6 +75,7 @@ struct vhost_blk_backend {
 	struct vhost_blk_limits limits;
 	struct workqueue_struct *helpers[VHOST_BLK_HELPERS];
 	struct cgroup_subsys_state *blkcg_css;
+	const struct cred *cred;
 };
 
 /**

@@ -3,6 +3,7 @@
 
 #include <linux/cgroup.h>
 #include <linux/completion.h>
+#include <linux/cred.h>
 #include <linux/kthread.h>
 #include <linux/slab.h>
 
@@ -442,6 +443,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 static int vhost_blk_submitter(void *data)
 {
 	struct vhost_blk_queue *q = data;
+	const struct cred *cred = override_creds(q->blk->backend.cred);
 
 	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
@@ -458,12 +460,14 @@ static int vhost_blk_submitter(void *data)
 		vhost_blk_unuse_mm(q->blk);
 	}
 	kthread_associate_blkcg(NULL);
+	revert_creds(cred);
 	return 0;
 }
 
 static int vhost_blk_completer(void *data)
 {
 	struct vhost_blk_queue *q = data;
+	const struct cred *cred = override_creds(q->blk->backend.cred);
 
 	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
@@ -481,6 +485,7 @@ static int vhost_blk_completer(void *data)
 		cond_resched();
 	}
 	kthread_associate_blkcg(NULL);
+	revert_creds(cred);
 	return 0;
 }
 

@@ -5,6 +5,7 @@
  */
 
 #include <linux/bio.h>
+#include <linux/cred.h>
 #include <linux/ioprio.h>
 #include <linux/kthread.h>
 #include <linux/slab.h>
@@ -341,6 +342,7 @@ static void vhost_blk_help(struct work_struct *work)
 	struct vhost_blk_req *req = container_of(work, struct vhost_blk_req,
 						 help);
 	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
+	const struct cred *cred = override_creds(be->cred);
 
 	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
@@ -354,6 +356,7 @@ static void vhost_blk_help(struct work_struct *work)
 		req->ret = -EFAULT;
 	}
 	kthread_associate_blkcg(NULL);
+	revert_creds(cred);
 	req->final = true;
 	vhost_blk_queue_done(req->q, req);
 }
