@@ -293,7 +293,9 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req);
 int vhost_blk_req_log(struct vhost_blk_req *req);
 void vhost_blk_req_release(struct vhost_blk_req *req);
 int vhost_blk_backend_sync(struct vhost_blk_backend *be);
-bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, size_t len);
+bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len);
+void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
+			 loff_t pos, int flags);
 
 /* blk_range.c */
 void vhost_blk_get_limits(struct file *file, struct vhost_blk_limits *limits);

@@ -205,10 +205,7 @@ static int vhost_blk_write_zeroes(struct vhost_blk_backend *be, loff_t pos,
 		iov_iter_bvec(&iter, ITER_SOURCE, bvec, VHOST_BLK_ZERO_PAGES,
 			      min_t(u64, len,
 				    VHOST_BLK_ZERO_PAGES * PAGE_SIZE));
-		init_sync_kiocb(&iocb, be->file);
-		iocb.ki_pos = pos;
-		iocb.ki_flags &= ~IOCB_APPEND;
-		iocb.ki_flags |= IOCB_WRITE;
+		vhost_blk_init_iocb(&iocb, be, pos, IOCB_WRITE);
 		n = be->file->f_op->write_iter(&iocb, &iter);
 		if (n <= 0)
 			return n ?: -EIO;

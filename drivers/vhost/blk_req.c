@@ -27,7 +27,7 @@ static struct vhost_blk_backend *vhost_blk_req_backend(struct vhost_blk_req *req
  * @sector:	where the range begins
  * @len:	its length in bytes
  */
-bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, size_t len)
+bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len)
 {
 	u64 size = be->bdev ? bdev_nr_bytes(be->bdev) :
 			      i_size_read(be->file->f_mapping->host);
@@ -201,15 +201,35 @@ void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 		req->final = !req->len && req->type != VIRTIO_BLK_T_FLUSH;
 }
 
-static void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_req *req)
+/**
+ * vhost_blk_init_iocb - set up a synchronous read or write of the backend
+ * @iocb:	the kiocb
+ * @be:		the backend, attached
+ * @pos:	byte offset in the backend
+ * @flags:	IOCB_* to add
+ */
+void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
+			 loff_t pos, int flags)
 {
-	init_sync_kiocb(iocb, vhost_blk_req_backend(req)->file);
-	iocb->ki_pos = req->pos + req->copied;
-	iocb->ki_ioprio = req->ioprio;
-	/* A guest's disk does not grow, whatever the open mode says. */
-	iocb->ki_flags &= ~IOCB_APPEND;
+	init_sync_kiocb(iocb, be->file);
+	iocb->ki_pos = pos;
+	/*
+	 * Others that have the file open may change its mode meanwhile, but a
+	 * flush relies on what it was, and a guest's disk does not grow.
+	 */
+	iocb->ki_flags &= ~(IOCB_APPEND | IOCB_DIRECT);
+	iocb->ki_flags |= (be->direct ? IOCB_DIRECT : 0) | flags;
+}
+
+static void vhost_blk_req_iocb(struct kiocb *iocb, struct vhost_blk_req *req)
+{
+	int flags = 0;
+
 	if (req->type == VIRTIO_BLK_T_OUT)
-		iocb->ki_flags |= IOCB_WRITE | (req->dsync ? IOCB_DSYNC : 0);
+		flags = IOCB_WRITE | (req->dsync ? IOCB_DSYNC : 0);
+	vhost_blk_init_iocb(iocb, vhost_blk_req_backend(req),
+			    req->pos + req->copied, flags);
+	iocb->ki_ioprio = req->ioprio;
 }
 
 static ssize_t vhost_blk_rw_iter(struct kiocb *iocb, struct iov_iter *iter)
@@ -220,14 +240,15 @@ static ssize_t vhost_blk_rw_iter(struct kiocb *iocb, struct iov_iter *iter)
 					     fop->read_iter(iocb, iter);
 }
 
-/* What is still to be transferred. */
+/* What is still to be transferred, all of it or what one call may move. */
 static void vhost_blk_init_iter(struct iov_iter *iter,
-				struct vhost_blk_req *req)
+				struct vhost_blk_req *req, size_t max)
 {
 	iov_iter_init(iter, req->type == VIRTIO_BLK_T_OUT ? ITER_SOURCE :
 							    ITER_DEST,
 		      req->segs, req->nr_segs, req->len);
 	iov_iter_advance(iter, req->copied);
+	iov_iter_truncate(iter, max);
 }
 
 static int vhost_blk_rw_blocking(struct vhost_blk_req *req)
@@ -236,9 +257,9 @@ static int vhost_blk_rw_blocking(struct vhost_blk_req *req)
 	struct kiocb iocb;
 	ssize_t n;
 
-	vhost_blk_init_iter(&iter, req);
 	while (req->copied < req->len) {
-		vhost_blk_init_iocb(&iocb, req);
+		vhost_blk_init_iter(&iter, req, MAX_RW_COUNT);
+		vhost_blk_req_iocb(&iocb, req);
 		n = vhost_blk_rw_iter(&iocb, &iter);
 		if (n <= 0)
 			return n ?: -EIO;
@@ -263,7 +284,7 @@ static ssize_t vhost_blk_bounce_step(struct vhost_blk_req *req,
 
 	if (write && !copy_from_iter_full(buf, len, data))
 		return -EFAULT;
-	vhost_blk_init_iocb(&iocb, req);
+	vhost_blk_req_iocb(&iocb, req);
 	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, &bvec, 1, len);
 	n = vhost_blk_rw_iter(&iocb, &iter);
 	if (n <= 0)
@@ -287,7 +308,7 @@ static int vhost_blk_rw_bounce(struct vhost_blk_req *req)
 	if (!buf)
 		return -ENOMEM;
 
-	vhost_blk_init_iter(&data, req);
+	vhost_blk_init_iter(&data, req, req->len);
 	while (req->copied < req->len) {
 		n = vhost_blk_bounce_step(req, &data, buf,
 					  min(size, req->len - req->copied));
@@ -445,13 +466,11 @@ static void vhost_blk_submit_rw(struct vhost_blk_req *req)
 		return;
 	}
 
-	vhost_blk_init_iocb(iocb, req);
+	vhost_blk_req_iocb(iocb, req);
 	iocb->ki_complete = vhost_blk_rw_end;
 	if (be->nowait)
 		iocb->ki_flags |= IOCB_NOWAIT;
-	vhost_blk_init_iter(&iter, req);
-	/* What is above the limit of one read or write counts as short. */
-	iov_iter_truncate(&iter, MAX_RW_COUNT);
+	vhost_blk_init_iter(&iter, req, MAX_RW_COUNT);
 	ret = vhost_blk_rw_iter(iocb, &iter);
 	if (ret != -EIOCBQUEUED)
 		vhost_blk_rw_end(iocb, ret);
