@@ -191,6 +191,8 @@ int backend_null(char *path, const struct null_blk *spec)
 		ret = write_number(dir, "memory_backed", !spec->forgets);
 	if (!ret && spec->discard)
 		ret = write_number(dir, "discard", 1);
+	if (!ret && spec->fails)
+		ret = write_text(dir, "badblocks", "+0-511");
 	if (!ret && spec->cache_mib)
 		ret = write_number(dir, "cache_size", spec->cache_mib);
 	if (!ret && spec->queue_depth)

@@ -22,6 +22,7 @@ struct null_blk {
 	unsigned int cache_mib;		/* volatile write cache; 0: none */
 	bool discard;
 	bool forgets;			/* keeps nothing that is written to it */
+	bool fails;			/* in its first 256 KiB */
 };
 
 /* A tmpfs of this process' own, with room for size bytes. */

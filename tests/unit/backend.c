@@ -4,6 +4,7 @@
 #include "disks.h"
 
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 /* Writes and reads at random places and of random sizes agree with a model of the disk. */
 static void random_io_agrees_with_a_model(void **state)
@@ -174,6 +175,28 @@ static void failing_device(void **state)
 }
 
 /* Half of the device works: a request that needs both halves fails as a whole. */
+/* More than the kernel reads or writes in one call. */
+static void failing_request_of_more_than_2_gib(void **state)
+{
+	enum { SEGMENTS = 520, SEGMENT = 4 * MIB };
+	struct null_blk spec = { .size_mib = 4096, .fails = true, .forgets = true };
+	struct vq_segment data[SEGMENTS];
+	struct unit *u = *state;
+	unsigned int i;
+	void *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 16);
+	assert_ok(blk_request_init(&u->req, &u->vq[0], SEGMENTS + 2));
+	buf = unit_alloc(u, SEGMENT);
+	for (i = 0; i < SEGMENTS; i++)
+		data[i] = unit_segment(u, buf, SEGMENT);
+	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 0, data, SEGMENTS));
+	vq_submit(&u->vq[0]);
+	assert_int_equal(blk_wait(&u->req, 3 * TIMEOUT_MS), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
+}
+
 static void half_failing_device(void **state)
 {
 	struct unit *u = *state;
@@ -268,6 +291,68 @@ static void full_ext4_direct(void **state)
 }
 
 /* A slow disk is slow for each request, not for one after the other. */
+/* How the file is opened. */
+static const int cached, direct = O_DIRECT;
+
+/* What a file system keeps for root, an owner that is not root does not get. */
+static void reserve_of_the_file_system_is_kept(void **state)
+{
+	enum { STEP = 64 * 1024 };
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+	struct null_blk spec = { .size_mib = 16 };
+	struct unit *u = *state;
+	struct statvfs fs;
+	pid_t pid;
+
+	assert_ok(backend_null(device, &spec));
+	assert_ok(backend_mkfs(dir, "ext4", device));
+	assert_ok(backend_file(u->path, dir, "disk", 64 * MIB));
+	assert_ok(statvfs(dir, &fs));
+	assert_true(fs.f_bfree > fs.f_bavail);
+	unit_disk(u, u->path, O_RDWR | *(const int *)u->param);
+	pid = child_fork();
+	if (!pid) {
+		unsigned int i;
+		void *buf;
+
+		unit_open(u, FEATURES);
+		unit_vqs(u, 1, 16);
+		assert_ok(setresuid(65534, 65534, 65534));
+		unit_attach(u);
+		buf = unit_alloc(u, STEP);
+		for (i = 0; i < 64 * MIB / STEP; i++)
+			if (unit_io(u, VIRTIO_BLK_T_OUT, i * (STEP / SECTOR_SIZE), buf, STEP))
+				_exit(0);
+		_exit(1);
+	}
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(pid, 0);
+	assert_ok(syncfs(u->disk));
+	assert_ok(fstatvfs(u->disk, &fs));
+	assert_true(fs.f_bavail < STEP / fs.f_frsize);
+	assert_true(fs.f_bfree >= MIB / 2 / fs.f_frsize);
+}
+
+/* Others that have the file open may say what they like of direct I/O. */
+static void open_mode_is_that_of_attach(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	struct unit *u = *state;
+	int flags = *(const int *)u->param;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | flags);
+	unit_start(u, 1, 16);
+	assert_ok(fcntl(u->disk, F_SETFL, flags ^ O_DIRECT));
+	buf = unit_alloc(u, 4096 + 1) + !flags;
+	pattern_fill(buf, 4096, 0, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(backend_stat(u->path, 4), !!flags);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(backend_stat(u->path, 4), 1);
+	expect_disk(u->disk, 0, 4096, 1);
+}
+
 static void slow_requests_overlap(void **state)
 {
 	enum { NR = 64, DELAY_MS = 200 };
@@ -619,11 +704,16 @@ int main(int argc, char **argv)
 		TEST_ON(read_that_is_half_in_the_cache, xfs_file),
 		TEST(less_than_a_device_block),
 		TEST(failing_device),
+		TEST(failing_request_of_more_than_2_gib),
 		TEST(half_failing_device),
 		TEST(lost_write_fails_the_flush),
 		TEST(full_tmpfs),
 		TEST(full_ext4_file),
 		TEST(full_ext4_direct),
+		TEST_ON(reserve_of_the_file_system_is_kept, cached),
+		TEST_ON(reserve_of_the_file_system_is_kept, direct),
+		TEST_ON(open_mode_is_that_of_attach, cached),
+		TEST_ON(open_mode_is_that_of_attach, direct),
 		TEST(slow_requests_overlap),
 		TEST(device_of_depth_one),
 		TEST(suspended_device),
