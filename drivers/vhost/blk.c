@@ -216,6 +216,7 @@ static int vhost_blk_attach(struct vhost_blk *blk, int fd)
 	err = vhost_blk_backend_open(&blk->backend, fd);
 	if (err)
 		return err;
+	blk->dying = false;
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		if (!vhost_vq_is_setup(&blk->queues[i].vq))
@@ -540,6 +541,9 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	struct vhost_blk *blk = file->private_data;
 	unsigned int i;
 
+	/* The end of a process does not wait for all the ranges either. */
+	if (current->flags & PF_EXITING)
+		WRITE_ONCE(blk->dying, true);
 	mutex_lock(&blk->dev.mutex);
 	vhost_blk_detach(blk);
 	mutex_unlock(&blk->dev.mutex);

@@ -216,6 +216,8 @@ struct vhost_blk_queue {
  * @backend:	what is attached
  * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
  * @write_through: a write is durable before it completes; changed at any time
+ * @dying:	who detaches is killed or exits: ranges that are not worked on yet
+ *		are dropped
  * @vqs:	the array that the vhost core wants
  * @queues:	the virtqueues
  */
@@ -225,6 +227,7 @@ struct vhost_blk {
 	struct vhost_blk_backend backend;
 	u8 serial[VIRTIO_BLK_ID_BYTES];
 	bool write_through;
+	bool dying;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };

@@ -776,14 +776,18 @@ void vhost_blk_queue_quiesce(struct vhost_blk_queue *q)
  * @q:		the queue, quiesced, started or not
  *
  * Context: process context, vhost_dev.mutex held.  Sleeps until the backend
- *	    has answered every request.
+ *	    has answered every request; one who is killed meanwhile does not
+ *	    wait for all the ranges that a guest can ask for.
  */
 void vhost_blk_queue_stop(struct vhost_blk_queue *q)
 {
 	if (!q->reqs)
 		return;
 
-	wait_event(q->drained, !READ_ONCE(q->inflight));
+	if (wait_event_killable(q->drained, !READ_ONCE(q->inflight))) {
+		WRITE_ONCE(q->blk->dying, true);
+		wait_event(q->drained, !READ_ONCE(q->inflight));
+	}
 	kthread_stop(q->submitter);
 	kthread_stop(q->completer);
 }

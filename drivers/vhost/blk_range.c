@@ -215,81 +215,79 @@ static int vhost_blk_write_zeroes(struct vhost_blk_backend *be, loff_t pos,
 	return 0;
 }
 
-/* Pages of what has changed on the device, which never are the guest's data. */
-static void vhost_blk_drop_cache(struct vhost_blk_backend *be, loff_t pos,
-				 u64 len)
-{
-	truncate_inode_pages_range(be->file->f_mapping, pos, pos + len - 1);
-}
-
-static int vhost_blk_bdev_discard(struct vhost_blk_backend *be, loff_t pos,
-				  u64 len)
-{
-	int err;
-
-	err = blkdev_issue_discard(be->bdev, pos >> SECTOR_SHIFT,
-				   len >> SECTOR_SHIFT, GFP_KERNEL);
-	if (!err)
-		vhost_blk_drop_cache(be, pos, len);
-	return err;
-}
-
 /*
- * Before: dirty pages must not be written over the zeroes or what was erased.
- * After: readers of a neighbour may have brought old data into the cache.
+ * Pages of the range must not be written over the zeroes, nor be read instead
+ * of them.  Truncating does that even in the midst of a page, but crashes a
+ * file system that the host has mounted, by mistake or not.
  */
-static int vhost_blk_bdev_zero(struct vhost_blk_backend *be, loff_t pos,
-			       u64 len, bool unmap)
-{
-	int err;
-
-	vhost_blk_drop_cache(be, pos, len);
-	err = blkdev_issue_zeroout(be->bdev, pos >> SECTOR_SHIFT,
-				   len >> SECTOR_SHIFT, GFP_KERNEL,
-				   unmap ? 0 : BLKDEV_ZERO_NOUNMAP);
-	vhost_blk_drop_cache(be, pos, len);
-	return err;
-}
-
-static int vhost_blk_bdev_erase(struct vhost_blk_backend *be, loff_t pos,
+static int vhost_blk_drop_cache(struct vhost_blk_backend *be, loff_t pos,
 				u64 len)
 {
-	int err;
+	struct address_space *mapping = be->file->f_mapping;
+	loff_t last = pos + len - 1;
 
-	vhost_blk_drop_cache(be, pos, len);
-	err = blkdev_issue_secure_erase(be->bdev, pos >> SECTOR_SHIFT,
-					len >> SECTOR_SHIFT, GFP_KERNEL);
-	vhost_blk_drop_cache(be, pos, len);
-	return err;
+	if (bd_prepare_to_claim(be->bdev, be, NULL))
+		return filemap_write_and_wait_range(mapping, pos, last) ?:
+		       invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
+						     last >> PAGE_SHIFT);
+	truncate_inode_pages_range(mapping, pos, last);
+	bd_abort_claiming(be->bdev, be);
+	return 0;
+}
+
+static int vhost_blk_bdev_issue(struct vhost_blk_backend *be, u32 type,
+				bool unmap, loff_t pos, u64 len)
+{
+	sector_t sector = pos >> SECTOR_SHIFT, nr_sectors = len >> SECTOR_SHIFT;
+	int err, dropped;
+
+	err = vhost_blk_drop_cache(be, pos, len);
+	if (err)
+		return err;
+	switch (type) {
+	case VIRTIO_BLK_T_DISCARD:
+		err = blkdev_issue_discard(be->bdev, sector, nr_sectors,
+					   GFP_KERNEL);
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		err = blkdev_issue_zeroout(be->bdev, sector, nr_sectors,
+					   GFP_KERNEL,
+					   unmap ? 0 : BLKDEV_ZERO_NOUNMAP);
+		break;
+	default:
+		err = blkdev_issue_secure_erase(be->bdev, sector, nr_sectors,
+						GFP_KERNEL);
+	}
+	/* Readers of a neighbour may have brought old data into the cache. */
+	dropped = vhost_blk_drop_cache(be, pos, len);
+	return err ?: dropped;
 }
 
 static int vhost_blk_bdev_range(struct vhost_blk_backend *be, u32 type,
 				bool unmap, loff_t pos, u64 len)
 {
+	u32 block = max_t(u32, be->limits.logical_block_size, PAGE_SIZE);
 	loff_t start = pos, end = pos + len;
-	int err;
+	int err = 0;
 
-	if (type == VIRTIO_BLK_T_SECURE_ERASE)
-		return vhost_blk_bdev_erase(be, pos, len);
 	/*
 	 * A page holds other data as well, which may be on its way to the
 	 * device, together with what was in the range.
 	 */
 	if (!be->direct) {
-		start = round_up(start, PAGE_SIZE);
-		end = max_t(loff_t, round_down(end, PAGE_SIZE), start);
+		start = min_t(loff_t, round_up(start, block), end);
+		end = max_t(loff_t, round_down(end, block), start);
 	}
-	if (type == VIRTIO_BLK_T_DISCARD)
-		return start < end ?
-		       vhost_blk_bdev_discard(be, start, end - start) : 0;
-
-	if (start >= pos + len)
-		return vhost_blk_write_zeroes(be, pos, len);
-	err = vhost_blk_write_zeroes(be, pos, start - pos);
+	if (type != VIRTIO_BLK_T_DISCARD)
+		err = vhost_blk_write_zeroes(be, pos, start - pos) ?:
+		      vhost_blk_write_zeroes(be, end, pos + len - end);
+	/* Now what was there does not come back, it can be erased as well. */
+	if (type == VIRTIO_BLK_T_SECURE_ERASE) {
+		start = pos;
+		end = pos + len;
+	}
 	if (!err && start < end)
-		err = vhost_blk_bdev_zero(be, start, end - start, unmap);
-	if (!err)
-		err = vhost_blk_write_zeroes(be, end, pos + len - end);
+		err = vhost_blk_bdev_issue(be, type, unmap, start, end - start);
 	return err;
 }
 
@@ -317,10 +315,30 @@ static int vhost_blk_file_range(struct vhost_blk_backend *be, u32 type,
 	return err;
 }
 
+static int vhost_blk_range_step(struct vhost_blk_req *req, bool unmap,
+				loff_t pos, u64 len)
+{
+	struct vhost_blk *blk = req->q->blk;
+	struct vhost_blk_backend *be = &blk->backend;
+	int err;
+
+	/* On the owner's memory, whose cgroup is charged for the page cache. */
+	if (READ_ONCE(blk->dying) || !vhost_blk_use_mm(blk))
+		return -EFAULT;
+	/* Time has passed since the parser looked. */
+	if (!vhost_blk_in_range(be, pos >> SECTOR_SHIFT, len))
+		err = -EIO;
+	else if (be->bdev)
+		err = vhost_blk_bdev_range(be, req->type, unmap, pos, len);
+	else
+		err = vhost_blk_file_range(be, req->type, unmap, pos, len);
+	vhost_blk_unuse_mm(blk);
+	return err;
+}
+
 static int vhost_blk_range_steps(struct vhost_blk_req *req,
 				 struct vhost_blk_range *range)
 {
-	struct vhost_blk_backend *be = &req->q->blk->backend;
 	u64 pos = range->sector << SECTOR_SHIFT;
 	u64 len = (u64)range->nr_sectors << SECTOR_SHIFT;
 	u64 step;
@@ -330,16 +348,7 @@ static int vhost_blk_range_steps(struct vhost_blk_req *req,
 		/* Steps end at round places, so as to cut few blocks. */
 		step = min(len, VHOST_BLK_RANGE_STEP -
 				(pos & (VHOST_BLK_RANGE_STEP - 1)));
-		if (!atomic_read(&req->q->blk->dev.mm->mm_users))
-			return -EFAULT;
-		/* Time has passed since the parser looked. */
-		if (!vhost_blk_in_range(be, pos >> SECTOR_SHIFT, step))
-			return -EIO;
-		err = be->bdev ?
-		      vhost_blk_bdev_range(be, req->type, range->unmap, pos,
-					   step) :
-		      vhost_blk_file_range(be, req->type, range->unmap, pos,
-					   step);
+		err = vhost_blk_range_step(req, range->unmap, pos, step);
 		if (err)
 			return err;
 		cond_resched();

@@ -6,6 +6,7 @@
 #ifndef _VHOST_BLK_COMPAT_H
 #define _VHOST_BLK_COMPAT_H
 
+#include <linux/blkdev.h>
 #include <linux/eventfd.h>
 #include <linux/version.h>
 
@@ -32,6 +33,17 @@ static inline void vhost_blk_discard_vq_desc(struct vhost_virtqueue *vq,
 }
 
 #define vhost_discard_vq_desc vhost_blk_discard_vq_desc
+#endif
+
+/* Callbacks for the holder of a claimed block device. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+static inline int vhost_blk_prepare_to_claim(struct block_device *bdev,
+					     void *holder, const void *hops)
+{
+	return bd_prepare_to_claim(bdev, holder);
+}
+
+#define bd_prepare_to_claim vhost_blk_prepare_to_claim
 #endif
 
 /* Not by the kernel's name: vhost.h calls that one the old way. */
