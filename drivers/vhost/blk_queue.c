@@ -34,21 +34,23 @@ static void vhost_blk_handle_kick(struct vhost_work *work)
  */
 void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req)
 {
+	bool first;
+
 	/*
 	 * Once @req is on the list the other side may finish it and stop the
 	 * queue; the grace period in vhost_blk_detach() keeps the workers'
 	 * tasks and @q until we are through.
 	 */
 	rcu_read_lock();
-	if (llist_add(&req->done_node, &q->done)) {
-		/*
-		 * llist_add() is a full barrier, paired with the one in
-		 * vhost_blk_serve(): either we see that the submission worker
-		 * no longer serves, or it sees the request.
-		 */
-		if (!READ_ONCE(q->serving) || !task_is_running(q->submitter))
-			rcuwait_wake_up(&q->complete_wait);
-	}
+	first = llist_add(&req->done_node, &q->done);
+	/*
+	 * llist_add() is a full barrier, paired with the one in
+	 * vhost_blk_serve(): either we see that the submission worker no longer
+	 * serves, or it sees the request.  Who serves may fall asleep over a
+	 * submission, with earlier requests on the list.
+	 */
+	if (READ_ONCE(q->serving) ? !task_is_running(q->submitter) : first)
+		rcuwait_wake_up(&q->complete_wait);
 	rcu_read_unlock();
 }
 
