@@ -11,6 +11,8 @@ from machine import READ, WRITE, Driver, Machine
 from cases.write_cache import CONFIG_WCE, DIRECT, WRITEBACK, expect_mode
 
 ADDRESS = "unix:migration"
+WRITE_ZEROES = 1 << 14
+MAX_WRITE_ZEROES = 48  # offset in the configuration space
 
 
 @contextmanager
@@ -143,6 +145,26 @@ def failed_migration():
             expect_text(f"vhost-blk: {name} differs from that of the migration's source", target.fails())
             source.qmp.wait_migration("failed")
             expect("status of a write", driver.queues[0].request(WRITE, 1, b"x" * 512)[0], OK)
+
+
+@test
+def limits_of_the_source():
+    """the guest keeps the source's maximum of a range, and a target that has a lower one refuses it"""
+    maximum, lower = "max-write-zeroes-sectors", disk(",max-write-zeroes-sectors=1024")
+    with source_and_target([*node(), *lower], [*node(), *disk()]) as (source, target, driver):
+        driver.start(features=WRITE_ZEROES)
+        start(source, target)
+        finish(source, target, driver)
+        expect("maximum at the target", driver.config(4, MAX_WRITE_ZEROES), 1024)
+        expect("status of a read", driver.queues[0].request(READ, 1)[0], OK)
+    with source_and_target([*node(), *disk()], [*node(), *lower]) as (source, target, driver):
+        driver.start(features=WRITE_ZEROES)
+        source.execute("migrate-set-capabilities", {"capabilities": [
+            {"capability": "return-path", "state": True}]})
+        start(source, target)
+        expect_text(f"{maximum} is 1024 here and [0-9]+ at the migration's source", target.fails())
+        source.qmp.wait_migration("failed")
+        expect("status of a read", driver.queues[0].request(READ, 1)[0], OK)
 
 
 @test

@@ -101,6 +101,33 @@ def limited_later():
 
 
 @test
+def error_policies():
+    """werror and rerror other than the defaults are refused by name"""
+    for option in "werror=stop", "werror=ignore", "rerror=stop":
+        with Machine("-drive", f"if=none,id=disk,format=raw,file=disk.raw,{option}") as machine:
+            with refused("of werror and rerror only 'report' is possible"):
+                add_device(machine)
+    with Machine("-drive", "if=none,id=disk,format=raw,file=disk.raw,werror=report,rerror=report", *disk()):
+        pass
+
+
+@test
+def dirty_bitmaps():
+    """a node with a dirty bitmap is refused, and none is made while the device has the node"""
+    bitmap = {"node": "disk", "name": "bitmap"}
+    with Machine(*node()) as machine:
+        machine.execute("block-dirty-bitmap-add", bitmap)
+        with refused("Node 'disk' has dirty bitmaps"):
+            add_device(machine)
+        machine.execute("block-dirty-bitmap-remove", bitmap)
+        add_device(machine, addr=f"{SLOT}")
+        with refused("Node 'disk' cannot have dirty bitmaps"):
+            machine.execute("block-dirty-bitmap-add", bitmap)
+        remove_device(machine)
+        machine.execute("block-dirty-bitmap-add", bitmap)
+
+
+@test
 def no_drive():
     """a device without a drive is refused"""
     with Machine(*node()) as machine:

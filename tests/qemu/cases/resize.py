@@ -4,7 +4,7 @@
 import os
 
 from disks import loop_disk
-from harness import IOERR, OK, SIZE, disk, driven, make_image, node, refused, test
+from harness import IOERR, OK, SIZE, disk, driven, make_image, node, refused, slow_block_device, test
 from host import expect, shell
 from machine import READ, WRITE
 
@@ -30,14 +30,13 @@ def expect_resized(driver, size):
 
 @test
 def resize_file():
-    """block_resize grows an image file, node by node and through a raw node, and the driver is told"""
+    """block_resize grows and shrinks an image file, as a node and through a raw node, and the driver is told"""
     raw = ["-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=disk.raw"]
     for nodes in node(), raw:
         make_image()
         with driven(*nodes, *disk()) as (machine, driver):
             driver.start()
-            for size in 2 * SIZE, 2 * SIZE + 512, 5 << 30:
-                expect("beyond the end", driver.queues[0].request(READ, size // 512 - 1)[0], IOERR)
+            for size in 2 * SIZE, 2 * SIZE + 512, 5 << 30, SIZE // 2, SIZE:
                 machine.execute("block_resize", {"node-name": "disk", "size": size})
                 expect("size of the file", os.stat("disk.raw").st_size, size)
                 expect_resized(driver, size)
@@ -60,12 +59,45 @@ def resize_device():
 
 
 @test
-def resize_refused():
-    """an image file does not shrink, nor to a part of a sector, and a read-only one does not grow"""
+def shrinks_between_requests():
+    """requests at the end of a file that shrinks do not make it grow again, and all of them are answered"""
     with driven(*node(), *disk()) as (machine, driver):
         driver.start()
-        with refused("Node 'disk' cannot shrink"):
-            machine.execute("block_resize", {"node-name": "disk", "size": SIZE - 512})
+        queue = driver.queues[0]
+        for _ in range(6):
+            areas = [queue.submit(WRITE, sector, BLOCK) for sector in range(SIZE // 512 - 16, SIZE // 512)]
+            queue.kick()
+            machine.execute("block_resize", {"node-name": "disk", "size": SIZE // 2})
+            expect("size of the file", os.stat("disk.raw").st_size, SIZE // 2)
+            queue.wait()
+            expect("size of the file", os.stat("disk.raw").st_size, SIZE // 2)
+            expect("status", {machine.read(area + 0x10, 1)[0] for area in areas} - {OK, IOERR}, set())
+            machine.execute("block_resize", {"node-name": "disk", "size": SIZE})
+
+
+@test
+def resize_drains():
+    """a resize waits for the requests in flight; one of a node of another disk does not"""
+    with slow_block_device(1000) as device:
+        with driven(*node(device, "host_device", ",cache.direct=on"), *disk()) as (machine, driver):
+            driver.start()
+            queue = driver.queues[0]
+            for completed in 8, 16:
+                for sector in range(8):
+                    queue.submit(READ, sector)
+                queue.kick()
+                machine.execute("blockdev-add", {"driver": "null-co", "node-name": f"other{completed}", "size": SIZE})
+                expect("completed meanwhile", queue.completed(), completed - 8)
+                machine.execute("block_resize", {"node-name": "disk", "size": 64 << 20})
+                expect("completed", queue.completed(), completed)
+            expect("status", queue.request(READ, 9)[0], OK)
+
+
+@test
+def resize_refused():
+    """an image file gets no part of a sector, and a read-only one does not grow"""
+    with driven(*node(), *disk()) as (machine, driver):
+        driver.start()
         with refused("The size must be a multiple of 512"):
             machine.execute("block_resize", {"node-name": "disk", "size": SIZE + 1})
         expect("size of the file", os.stat("disk.raw").st_size, SIZE)

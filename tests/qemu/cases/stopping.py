@@ -3,10 +3,12 @@
 
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
-from harness import OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
+from disks import null_disk
+from harness import FLUSH, OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
 from host import expect, expect_soon
-from machine import READ, Driver
+from machine import ACKNOWLEDGE, DRIVER, READ, WRITE, Driver
 
 
 @contextmanager
@@ -39,6 +41,38 @@ def stop_drains():
         machine.execute("cont")
         queue.wait()
         expect("status after going on", queue.request(READ, 10)[0], OK)
+
+
+@test
+def stop_flushes():
+    """what a driver has written is on the disk when the machine has stopped, with or without a raw node on top"""
+    raw = "driver=raw,node-name=disk,file.driver=host_device,file.filename="
+    with null_disk(size=64, memory_backed=1) as device:
+        written = Path(f"/sys/block/{Path(device).name}/stat")
+        for nodes in node(device, "host_device"), ["-blockdev", raw + device]:
+            with driven(*nodes, *disk()) as (machine, driver):
+                driver.start(features=FLUSH)  # else it would be in write-through mode
+                queue = driver.queues[0]
+                before = int(written.read_text().split()[4])
+                expect("status of a write", queue.request(WRITE, 8, bytes(4096), 4096)[0], OK)
+                expect("writes", int(written.read_text().split()[4]), before)
+                machine.execute("stop")
+                expect("writes when stopped", int(written.read_text().split()[4]), before + 1)
+
+
+@test
+def early_kick_survives_stop():
+    """a driver that kicks without ever saying DRIVER_OK is served again after stop and cont"""
+    with driven(*node(), *disk()) as (machine, driver):
+        driver.start(status=ACKNOWLEDGE | DRIVER)
+        queue = driver.queues[0]
+        for sector in range(3):
+            expect("status of a read", queue.request(READ, sector)[0], OK)
+            machine.execute("stop")
+            expect("workers", workers(machine), [])
+            machine.execute("cont")
+        driver.reset()
+        expect("workers", workers(machine), [])
 
 
 @test

@@ -3,9 +3,9 @@
 
 from pathlib import Path
 
-from disks import loop_disk
+from disks import loop_disk, null_disk
 from harness import FLUSH, OK, disk, driven, make_image, node, test
-from host import expect
+from host import expect, expect_text
 from machine import WRITE, Driver
 
 CONFIG_WCE = 1 << 11
@@ -67,6 +67,21 @@ def write_cache_switched():
         driver.start(features=FLUSH)
         driver.set(1, Driver.CONFIG + WRITEBACK, 0)
         expect_mode(driver, device, True)
+
+
+@test
+def write_cache_stays_on():
+    """a guest that switches the cache off while the disk cannot be flushed reads that it is still on"""
+    with null_disk(size=64, memory_backed=1, badblocks="+0-511") as device:
+        with driven(*node(device, "host_device"), *disk()) as (machine, driver):
+            driver.start(features=FLUSH | CONFIG_WCE)
+            expect("status of a write", driver.queues[0].request(WRITE, 0, bytes(4096), 4096)[0], OK)
+            driver.set(1, Driver.CONFIG + WRITEBACK, 0)
+            expect("writeback", driver.config(1, WRITEBACK), 1)
+            expect_text("cannot set the write cache mode: Input/output error", machine.messages())
+            expect("status of a write", driver.queues[0].request(WRITE, 1024, bytes(4096), 4096)[0], OK)
+            driver.set(1, Driver.CONFIG + WRITEBACK, 0)
+            expect("writeback", driver.config(1, WRITEBACK), 0)
 
 
 @test
