@@ -110,6 +110,23 @@ static void each_queue_counts_for_itself(void **state)
 	expect_all_zero(u, VQS_MAX - 1);
 }
 
+/* Who is awake, though it be about to sleep, waits in no function: "0". */
+static void wait_for_sleep(pid_t worker)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	char path[64], where[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/wchan", worker);
+	do {
+		assert_true(now_ms() < end);
+		f = fopen(path, "re");
+		assert_non_null(f);
+		assert_int_equal(fscanf(f, "%63s", where), 1);
+		fclose(f);
+	} while (!strcmp(where, "0"));
+}
+
 static void one_batch_and_its_depth(void **state)
 {
 	struct unit *u = *state;
@@ -117,12 +134,15 @@ static void one_batch_and_its_depth(void **state)
 	struct blk_request req[NR];
 	struct vq_segment data;
 	unsigned int i;
+	pid_t worker;
 
 	unit_suspendable(u, MIB);
 	unit_start(u, 1, NR);
+	worker = worker_find(getpid(), 's', 0);
 	unit_requests(req, NR, &u->vq[0]);
 	data = unit_segment(u, unit_alloc(u, 4 * KIB), 4 * KIB);
 	expect_alive(u);
+	wait_for_sleep(worker);
 	before = unit_stats(u, 0);
 	assert_int_equal(before.max_inflight, 1);
 	for (i = 0; i < NR; i++)
@@ -130,6 +150,7 @@ static void one_batch_and_its_depth(void **state)
 	unit_suspend(u, u->path);
 	vq_submit(&u->vq[0]);
 	expect_inflight(u, 0, NR);
+	wait_for_sleep(worker);
 	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
