@@ -88,12 +88,13 @@ class Guest:
     arguments: tuple = ()  # more of QEMU's
     pass_fds: tuple = ()  # descriptors that QEMU inherits
     incoming: bool = False
+    wrapper: tuple = ()  # words before QEMU's
 
     def command(self):
         qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
-        command = [f"{qemu}/bin/qemu-system-x86_64", "-machine", self.machine, "-accel", "kvm", "-cpu", "host",
-                   "-smp", str(self.vcpus), "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults",
-                   "-display", "none",
+        command = [*self.wrapper, f"{qemu}/bin/qemu-system-x86_64",
+                   "-machine", self.machine, "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
+                   "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
                    "-chardev", f"socket,id=console,path={self.directory}/sysrq,server=on,wait=off"
                                f",logfile={self.directory}/console",
                    "-chardev", f"socket,id=control,path={self.directory}/control,server=on,wait=off",
@@ -174,7 +175,7 @@ class Guest:
         def stack(task):
             return (task / "stack").read_text()
 
-        threads = workers(self.process, stack) + tasks(self._threads(), ".*", stack)
+        threads = workers(self.process, stack) + tasks(self.threads(), ".*", stack)
         return "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads) + self.evidence()
 
     def _line(self, deadline):
@@ -240,9 +241,10 @@ class Guest:
 
     def io_threads(self):
         """QEMU's own threads for disks, with the CPU time of each."""
-        return tasks(self._threads(), "IO io-.*", cpu_time)
+        return tasks(self.threads(), "IO io-.*", cpu_time)
 
-    def _threads(self):
+    def threads(self):
+        """The directories in /proc of QEMU's own threads."""
         return Path(f"/proc/{self.process.pid}/task").glob("*")
 
     def reboot(self):

@@ -80,13 +80,13 @@ def workers(process, look):
 
 
 @contextmanager
-def cgroup():
-    """The directory of a cgroup with every controller, and the words that start the command after them in it."""
-    path = Path("/sys/fs/cgroup/qemu")
+def cgroup(name="qemu"):
+    """The directory of a cgroup of its own, and the words that start the command after them in it."""
+    path = Path("/sys/fs/cgroup", name)
     path.mkdir()
     try:
         yield path, ["sh", "-c", f'echo $$ >{path}/cgroup.procs && exec "$@"', "sh"]
     finally:
         wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(),
-                   lambda: f"still in the cgroup: {(path / 'cgroup.procs').read_text().split()}")
+                   lambda: f"still in {path}: {(path / 'cgroup.threads').read_text().split()}")
         path.rmdir()
