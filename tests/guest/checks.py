@@ -194,13 +194,13 @@ def held(guest):
     return [name for name, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
 
 
-def check_console(guest, failing="none"):
-    """The guest's kernel met no error. A vCPU that an emulated host forgets for a while is none.
+def check_console(guest, failing="none", since=0):
+    """The guest's kernel met no error in what it said since then. A vCPU that an emulated host forgets is none.
 
     Nor are errors of disks whose names match.
     """
     found = rf"error(,| on) dev (?!{failing},)|EXT4-fs error|JBD2: |BUG: (?!soft lockup)|Oops|WARNING:"
-    complaint = re.search(f".*({found}).*", guest.console())
+    complaint = re.search(f".*({found}).*", guest.console()[since:])
     if complaint:
         raise Failure(f"the guest's kernel complains: {complaint[0]}{guest.evidence()}")
 
