@@ -176,7 +176,22 @@ class Guest:
             return (task / "stack").read_text()
 
         threads = workers(self.process, stack) + tasks(self.threads(), ".*", stack)
-        return "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads) + self.evidence()
+        text = "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
+        for disk in self.disks:
+            with suppress(Failure):
+                text += f"\n--- {disk.serial}: {self.rings(disk)}"
+        return text + self.evidence()
+
+    def rings(self, disk):
+        """Whose turn it is: the counters of a disk's queues, and what stands at the heads of their rings."""
+        path = f"/machine/peripheral/{disk.serial}/virtio-backend"
+        text = f"{self.stats(disk) if disk.is_vhost() else ''}"
+        for queue in range(disk.queues):
+            ring = self.qmp.execute("x-query-virtio-queue-status", {"path": path, "queue": queue})
+            for name in "vring-avail", "vring-used":
+                dump = self.qmp.execute("human-monitor-command", {"command-line": f"xp /2hx {ring[name]:#x}"})
+                text += f"\nqueue {queue}, {name}, flags and index: {dump.strip()}"
+        return text
 
     def _line(self, deadline):
         while b"\n" not in self.received:
