@@ -17,7 +17,7 @@ from host import TREE, Failure, shell, tasks, wait_until, workers
 from qmp import Qmp
 
 VHOST = "vhost-blk-pci"
-KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off loglevel=5"  # warnings and worse
+KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off nokaslr loglevel=5"  # warnings and worse
 
 
 @functools.cache
@@ -176,11 +176,17 @@ class Guest:
             return (task / "stack").read_text()
 
         threads = workers(self.process, stack) + tasks(self.threads(), ".*", stack)
-        text = "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
+        text = f"\n{self.processors()}"
+        text += "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
         for disk in self.disks:
             with suppress(Failure):
                 text += f"\n--- {disk.serial}: {self.rings(disk)}"
         return text + self.evidence()
+
+    def processors(self):
+        """Where each CPU of the guest stands, and which interrupts it has pending and in service."""
+        commands = ["info registers -a", *(f"info lapic {cpu}" for cpu in range(self.vcpus))]
+        return "\n".join(self.qmp.execute("human-monitor-command", {"command-line": command}) for command in commands)
 
     def rings(self, disk):
         """Whose turn it is: the counters of a disk's queues, and what stands at the heads of their rings."""
