@@ -28,3 +28,32 @@ apt_update() {
 	progress "reading the package lists (about 10 s)"
 	as_root apt-get -qq update >&2
 }
+
+give_up() { # WORK
+	[[ ! -e $1/log ]] || tail -n 30 "$1/log" >&2
+	rm -rf "$1"
+}
+
+# Prints the directory of an entry of the cache. If the cache lacks it, "BUILD WORK ARGUMENT…" fills WORK/entry, which
+# then appears whole; of WORK/log the end is shown if it fails.
+cached() { # ENTRY BUILD ARGUMENT…
+	local entry=$cache/$1 build=$2 work
+
+	if [[ ! -d $entry ]]; then
+		mkdir -p "$cache"
+		exec 9>"$cache/${1%%-*}.lock"
+		flock 9
+	fi
+	shift 2
+	if [[ ! -d $entry ]]; then
+		work=$(mktemp -d "$entry.XXXXXX")
+		# shellcheck disable=SC2064 # this directory
+		trap "give_up '$work'" EXIT
+		mkdir "$work/entry"
+		"$build" "$work" "$@"
+		mv "$work/entry" "$entry"
+		rm -rf "$work"
+		trap - EXIT
+	fi
+	echo "$entry"
+}
