@@ -104,6 +104,13 @@ uint64_t guest_address(const struct guest_memory *mem, const void *host)
 	return UINT64_MAX;
 }
 
+static int vhost_call(struct vhost_blk *dev, unsigned long request, void *arg)
+{
+	if (dev->call)
+		return dev->call(dev, request, arg);
+	return ioctl(dev->fd, request, arg) < 0 ? -errno : 0;
+}
+
 int vhost_blk_set_memory(struct vhost_blk *dev)
 {
 	struct guest_memory *mem = dev->mem;
@@ -120,9 +127,18 @@ int vhost_blk_set_memory(struct vhost_blk *dev)
 		table->regions[i].memory_size = mem->region[i].size;
 		table->regions[i].userspace_addr = (uintptr_t)mem->region[i].host;
 	}
-	ret = ioctl(dev->fd, VHOST_SET_MEM_TABLE, table) ? -errno : 0;
+	ret = vhost_call(dev, VHOST_SET_MEM_TABLE, table);
 	free(table);
 	return ret;
+}
+
+int vhost_blk_setup(struct vhost_blk *dev)
+{
+	int ret = vhost_call(dev, VHOST_SET_OWNER, NULL);
+
+	if (!ret)
+		ret = vhost_call(dev, VHOST_SET_FEATURES, &dev->features);
+	return ret ? ret : vhost_blk_set_memory(dev);
 }
 
 int vhost_blk_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t features)
@@ -131,13 +147,11 @@ int vhost_blk_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t fea
 
 	dev->mem = mem;
 	dev->features = features;
+	dev->call = NULL;
 	dev->fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
 	if (dev->fd < 0)
 		return -errno;
-	if (ioctl(dev->fd, VHOST_SET_OWNER) || ioctl(dev->fd, VHOST_SET_FEATURES, &features))
-		ret = -errno;
-	else
-		ret = vhost_blk_set_memory(dev);
+	ret = vhost_blk_setup(dev);
 	if (ret)
 		vhost_blk_close(dev);
 	return ret;
@@ -180,25 +194,29 @@ static int vq_tell(struct vq *vq, uint16_t base)
 		.used_user_addr = vq_device_address(vq, vq->used),
 	};
 	struct vhost_vring_file file = { .index = vq->index };
-	int fd = vq->dev->fd;
+	struct vhost_blk *dev = vq->dev;
+	int ret;
 
-	if (ioctl(fd, VHOST_SET_VRING_NUM, &state))
-		return -errno;
+	ret = vhost_call(dev, VHOST_SET_VRING_NUM, &state);
+	if (ret)
+		return ret;
 	state.num = base;
-	if (ioctl(fd, VHOST_SET_VRING_BASE, &state))
-		return -errno;
-	if (ioctl(fd, VHOST_SET_VRING_ADDR, &addr))
-		return -errno;
+	ret = vhost_call(dev, VHOST_SET_VRING_BASE, &state);
+	if (ret)
+		return ret;
+	ret = vhost_call(dev, VHOST_SET_VRING_ADDR, &addr);
+	if (ret)
+		return ret;
 	file.fd = vq->call;
-	if (ioctl(fd, VHOST_SET_VRING_CALL, &file))
-		return -errno;
+	ret = vhost_call(dev, VHOST_SET_VRING_CALL, &file);
+	if (ret)
+		return ret;
 	file.fd = vq->err;
-	if (ioctl(fd, VHOST_SET_VRING_ERR, &file))
-		return -errno;
+	ret = vhost_call(dev, VHOST_SET_VRING_ERR, &file);
+	if (ret)
+		return ret;
 	file.fd = vq->kick;
-	if (ioctl(fd, VHOST_SET_VRING_KICK, &file))
-		return -errno;
-	return 0;
+	return vhost_call(dev, VHOST_SET_VRING_KICK, &file);
 }
 
 int vq_restart(struct vq *vq, uint16_t base)

@@ -49,12 +49,16 @@ uint64_t guest_address(const struct guest_memory *mem, const void *host);
 
 struct vhost_blk {
 	int fd;
+	/* Does what the ioctl does: 0 or -errno. NULL for the ioctl itself. */
+	int (*call)(struct vhost_blk *dev, unsigned long request, void *arg);
 	uint64_t features;
 	struct guest_memory *mem;
 };
 
 /* Opens the device, becomes its owner, sets features and memory table. */
 int vhost_blk_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t features);
+/* What follows the opening. */
+int vhost_blk_setup(struct vhost_blk *dev);
 int vhost_blk_set_memory(struct vhost_blk *dev);
 int vhost_blk_attach(struct vhost_blk *dev, int backend);
 int vhost_blk_detach(struct vhost_blk *dev);
