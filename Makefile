@@ -65,7 +65,7 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
-instructions: modules ## instructions per 4 KiB random read at ring level
+instructions: modules ## instructions per 4 KiB random read at ring level, next to others
 	@bench/instructions
 
 install: ## install the module for the running kernel, its udev rule, and load it
