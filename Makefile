@@ -4,12 +4,13 @@
 SHELL := /bin/bash
 KERNELS ?= 6.1 6.12 sid
 KERNEL ?= 6.1
+DEPTH ?= 1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest soak \
-	modules tests qemu shell instructions install dkms-install uninstall clean \
+	modules tests qemu shell instructions profile install dkms-install uninstall clean \
 	clean-cache
 
 help: ## list the targets
@@ -67,6 +68,9 @@ shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another 
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others
 	@bench/instructions
+
+profile: modules ## which functions of the kernel they are (DEPTH=1 reads in flight)
+	@bench/profile --kernel $(KERNEL) --depth $(DEPTH)
 
 install: ## install the module for the running kernel, its udev rule, and load it
 	drivers/vhost/build /lib/modules/$$(uname -r)/build '$(KSRC)' build/$$(uname -r)

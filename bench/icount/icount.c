@@ -8,6 +8,7 @@
  * A line of FILE: instructions so far of the kernel, of userspace, and of the
  * virtual machines that run inside, summed over the processors.
  */
+#include <glib.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,16 @@ struct counts {
 	uint64_t entered_user;
 };
 
+#define PLACES	(1u << 19)
+
 static struct qemu_plugin_scoreboard *board;
+/* Instructions executed in the blocks of code that begin at each place. */
+static struct qemu_plugin_scoreboard *profile_board;
+static uint64_t place_address[PLACES];
+static unsigned int nr_places;
+static GHashTable *places;	/* by address, numbers in place_address */
+static GMutex places_lock;
+static FILE *profile;
 static qemu_plugin_u64 kernel_count, user_count;
 static FILE *report;
 
@@ -68,6 +78,43 @@ static void on_vmexit(unsigned int vcpu, void *unused)
 		leave_nested(c);
 }
 
+static qemu_plugin_u64 place_count(uint64_t address)
+{
+	gpointer number;
+
+	/* All of userspace is one place. */
+	if (!(address >> 63))
+		address = 0;
+	g_mutex_lock(&places_lock);
+	if (!g_hash_table_lookup_extended(places, (void *)address, NULL, &number)) {
+		number = GUINT_TO_POINTER(nr_places);
+		if (nr_places < PLACES - 1)
+			nr_places++;
+		place_address[GPOINTER_TO_UINT(number)] = address;
+		g_hash_table_insert(places, (void *)address, number);
+	}
+	g_mutex_unlock(&places_lock);
+	return (qemu_plugin_u64) {
+		.score = profile_board,
+		.offset = GPOINTER_TO_UINT(number) * sizeof(uint64_t),
+	};
+}
+
+static void report_profile(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_places; i++) {
+		qemu_plugin_u64 count = {
+			.score = profile_board, .offset = i * sizeof(uint64_t),
+		};
+
+		fprintf(profile, "%lx %lu\n", place_address[i], qemu_plugin_u64_sum(count));
+	}
+	fprintf(profile, "mark\n");
+	fflush(profile);
+}
+
 static void on_mark(unsigned int vcpu, void *unused)
 {
 	uint64_t kernel = 0, user = 0, nested = 0;
@@ -86,6 +133,8 @@ static void on_mark(unsigned int vcpu, void *unused)
 	}
 	fprintf(report, "%lu %lu %lu\n", kernel, user, nested);
 	fflush(report);
+	if (profile)
+		report_profile();
 }
 
 static bool is_exit(uint64_t address)
@@ -112,6 +161,9 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 		address >> 63 ? kernel_count : user_count, n);
+	if (profile)
+		qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
+								  place_count(address), n);
 
 	for (i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
@@ -135,9 +187,19 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info,
 					   int argc, char **argv)
 {
-	if (argc != 1 || strncmp(argv[0], "out=", 4)) {
-		fprintf(stderr, "icount: needs out=FILE and nothing else\n");
+	if (!argc || argc > 2 || strncmp(argv[0], "out=", 4) ||
+	    (argc == 2 && strncmp(argv[1], "profile=", 8))) {
+		fprintf(stderr, "icount: needs out=FILE, takes profile=FILE\n");
 		return -1;
+	}
+	if (argc == 2) {
+		profile = fopen(argv[1] + 8, "a");
+		if (!profile) {
+			perror(argv[1] + 8);
+			return -1;
+		}
+		places = g_hash_table_new(NULL, NULL);
+		profile_board = qemu_plugin_scoreboard_new(PLACES * sizeof(uint64_t));
 	}
 	report = fopen(argv[0] + 4, "a");
 	if (!report) {
