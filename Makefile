@@ -10,7 +10,7 @@ LANES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest soak \
-	modules tests qemu shell instructions profile install dkms-install uninstall clean \
+	modules tests qemu shell bench instructions profile install dkms-install uninstall clean \
 	clean-cache
 
 help: ## list the targets
@@ -65,6 +65,9 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
+
+bench: modules ## IOPS and latencies at ring level, next to others, interleaved (about 15 min)
+	@bench/run
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others
 	@bench/instructions
