@@ -176,8 +176,9 @@ class Guest:
             return (task / "stack").read_text()
 
         threads = workers(self.process, stack) + tasks(self.threads(), ".*", stack)
-        text = f"\n{self.processors()}"
-        text += "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
+        text = "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
+        with suppress(Failure):
+            text += f"\n--- the guest's CPUs\n{self.processors()}"
         for disk in self.disks:
             with suppress(Failure):
                 text += f"\n--- {disk.serial}: {self.rings(disk)}"
