@@ -63,6 +63,7 @@ static struct {
 } shared = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.started_or_failed = PTHREAD_COND_INITIALIZER,
+	.dev.fd = -1,
 };
 
 static struct fio_option options[] = {
@@ -90,40 +91,74 @@ static struct fio_option options[] = {
 	{ .name = NULL },
 };
 
+static void free_job(struct job *job)
+{
+	vq_free(&job->vq);
+	free(job->slot);
+	free(job->event);
+	free(job);
+}
+
+static struct job *new_job(unsigned int depth)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return NULL;
+	job->depth = depth;
+	job->slot = calloc(depth, sizeof(*job->slot));
+	job->event = calloc(depth, sizeof(*job->event));
+	if (!job->slot || !job->event) {
+		free_job(job);
+		return NULL;
+	}
+	return job;
+}
+
+/* The first job brings the memory of the rings. */
+static int add_job(struct job *job, unsigned int queues)
+{
+	int ret;
+
+	if (shared.nr_jobs == queues)
+		return -EBUSY;
+	if (!shared.nr_jobs) {
+		ret = guest_memory_init(&shared.mem);
+		if (ret)
+			return ret;
+		ret = guest_memory_add(&shared.mem, 0, RINGS_SIZE);
+		if (ret < 0) {
+			guest_memory_free(&shared.mem);
+			return ret;
+		}
+	}
+	shared.job[shared.nr_jobs++] = job;
+	return 0;
+}
+
 static int ring_init(struct thread_data *td)
 {
 	struct vhost_options *o = td->eo;
 	struct job *job;
-	int ret = 0;
+	int ret;
 
 	if (o->queues > 1 && !td->o.use_thread) {
 		log_err("vhost: queues of one device need the option thread\n");
 		return 1;
 	}
-	job = calloc(1, sizeof(*job));
+	job = new_job(td->o.iodepth);
 	if (!job)
 		return 1;
-	job->depth = td->o.iodepth;
-	job->slot = calloc(job->depth, sizeof(*job->slot));
-	job->event = calloc(job->depth, sizeof(*job->event));
-	if (!job->slot || !job->event)
-		return 1;
-	td->io_ops_data = job;
-
 	pthread_mutex_lock(&shared.lock);
-	if (shared.nr_jobs == o->queues) {
-		ret = -EBUSY;
-	} else if (!shared.nr_jobs) {
-		ret = guest_memory_init(&shared.mem);
-		if (!ret)
-			ret = guest_memory_add(&shared.mem, 0, RINGS_SIZE);
-	}
-	if (ret >= 0)
-		shared.job[shared.nr_jobs++] = job;
+	ret = add_job(job, o->queues);
 	pthread_mutex_unlock(&shared.lock);
-	if (ret < 0)
-		log_err("vhost: job beyond the queues of the device: %s\n", strerror(-ret));
-	return ret < 0;
+	if (ret) {
+		log_err("vhost: one more job for %u queues: %s\n", o->queues, strerror(-ret));
+		free_job(job);
+		return 1;
+	}
+	td->io_ops_data = job;
+	return 0;
 }
 
 static int ring_iomem_alloc(struct thread_data *td, size_t size)
@@ -233,10 +268,7 @@ static void ring_cleanup(struct thread_data *td)
 		guest_memory_free(&shared.mem);
 	}
 	pthread_mutex_unlock(&shared.lock);
-	vq_free(&job->vq);
-	free(job->slot);
-	free(job->event);
-	free(job);
+	free_job(job);
 }
 
 static enum fio_q_status ring_queue(struct thread_data *td, struct io_u *io_u)

@@ -22,7 +22,6 @@ enum request {
 	SET_VRING_NUM = 8,
 	SET_VRING_ADDR = 9,
 	SET_VRING_BASE = 10,
-	GET_VRING_BASE = 11,
 	SET_VRING_KICK = 12,
 	SET_VRING_CALL = 13,
 	SET_VRING_ERR = 14,
@@ -122,7 +121,6 @@ static int set_file(struct vhost_blk *dev, uint32_t request, const struct vhost_
 static int vhost_user_call(struct vhost_blk *dev, unsigned long request, void *arg)
 {
 	struct message m = { 0 };
-	int ret;
 
 	switch (request) {
 	case VHOST_SET_OWNER:
@@ -141,14 +139,6 @@ static int vhost_user_call(struct vhost_blk *dev, unsigned long request, void *a
 	case VHOST_SET_VRING_ADDR:
 		memcpy(&m.payload.addr, arg, sizeof(m.payload.addr));
 		return send_message(dev, &m, SET_VRING_ADDR, sizeof(m.payload.addr), NULL, 0);
-	case VHOST_GET_VRING_BASE:
-		memcpy(&m.payload.state, arg, sizeof(m.payload.state));
-		ret = send_message(dev, &m, GET_VRING_BASE, sizeof(m.payload.state), NULL, 0);
-		if (!ret)
-			ret = receive_reply(dev, &m, GET_VRING_BASE, sizeof(m.payload.state));
-		if (!ret)
-			memcpy(arg, &m.payload.state, sizeof(m.payload.state));
-		return ret;
 	case VHOST_SET_VRING_KICK:
 		return set_file(dev, SET_VRING_KICK, arg);
 	case VHOST_SET_VRING_CALL:

@@ -7,8 +7,8 @@
 
 /*
  * Connects to the device that listens at a socket, sets features and memory
- * table. All of vring.h that takes a device works on it, but for
- * vhost_blk_attach(): such a device has its disk already.
+ * table. Its queues are set up and used as those of /dev/vhost-blk; it has its
+ * disk already, so that there is nothing to attach. At most 8 regions.
  */
 int vhost_user_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t features,
 		    const char *path);
