@@ -8,8 +8,8 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-import backend
 from checks import check_left_nothing
+from disks import null_disk
 from guest import VHOST, Disk, Guest
 from host import TREE, Failure, expect, load_module, wait_until, workers
 
@@ -21,16 +21,12 @@ fio --name=load --filename=/dev/vda --ioengine=libaio --direct=1 --rw=randread -
 
 
 def worker_cpus(guest):
-    """The CPUs that each worker may use, and the one that each submission worker used last.
-
-    On a fast disk these do all the work: a completion worker may not have run since it was bound.
-    """
+    """The CPUs that each worker may use, and the one that it used last."""
 
     def cpus(task):
         return os.sched_getaffinity(int(task.name)), int((task / "stat").read_text().rpartition(")")[2].split()[36])
 
-    found = {name.rpartition("-")[2]: found for name, found in workers(guest.process, cpus)}
-    return {role: (allowed, role[0] == "s" and last) for role, (allowed, last) in found.items()}
+    return {name.rpartition("-")[2]: found for name, found in workers(guest.process, cpus)}
 
 
 def traced(guest, work):
@@ -62,7 +58,9 @@ def run(results, device):
     if device != VHOST:
         return
     with ExitStack() as stack:
-        disk = Disk(stack.enter_context(backend.null_block(64)), "block", queues=2, options=",worker-cpus=0:1")
+        # As slow as this, requests are in flight together and end in the completion workers, whatever the host's speed.
+        path = stack.enter_context(null_disk(size=64, memory_backed=1, irqmode=2, completion_nsec=20_000_000))
+        disk = Disk(path, "block", queues=2, options=",worker-cpus=0:1")
         load_module()
         with results.check("observe: boot"):
             guest = stack.enter_context(Guest([disk], vcpus=2))
@@ -94,7 +92,7 @@ def run(results, device):
             for queue in range(2):
                 guest.run((LOAD % (READS // 2)).replace("cpus_allowed=0", f"cpus_allowed={queue}"), timeout=180)
                 expect("CPUs of the workers", worker_cpus(guest),
-                       {f"{role}{index}": ({index}, role == "s" and index) for role in "sc" for index in range(2)})
+                       {f"{role}{index}": ({index}, index) for role in "sc" for index in range(2)})
         with results.check("observe: nothing left behind"):
             guest.power_off()
             check_left_nothing(guest)
