@@ -155,7 +155,7 @@ def verify(guest, names, seed):
         script.append(f"(fio /tmp/{name}.fio >/tmp/{name}.log 2>&1 ||"
                       f" head -n 20 /tmp/{name}.log >/tmp/{name}.failed) &")
     script.append("wait; ! cat /tmp/*.failed 2>/dev/null")
-    guest.run("\n".join(script), timeout=180)
+    guest.run("\n".join(script))
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def verified_load(guest, *names):
     """What happens inside meets disks that are written and read back, and does no harm to the data."""
     guest.run(LOAD.replace("NAMES", " ".join(names)))
     yield
-    guest.run(END_LOAD.replace("NAMES", " ".join(names)), timeout=180)
+    guest.run(END_LOAD.replace("NAMES", " ".join(names)))
 
 
 def sum_in_guest(guest, name):

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from host import TREE, Failure, shell, tasks, wait_until, workers
+from host import PATIENCE, TREE, Failure, shell, tasks, wait_until, workers
 from qmp import Qmp
 
 VHOST = "vhost-blk-pci"
@@ -81,7 +81,7 @@ class Guest:
     disks: list
     vcpus: int = 1
     memory: str = "512M"
-    boot_timeout: int = 180  # seconds
+    boot_timeout: int = PATIENCE  # seconds
     machine: str = "pc"
     from_disk: bool = False  # leave it to the firmware to find a kernel
     kernel_arguments: str = ""
@@ -236,14 +236,14 @@ class Guest:
         except OSError:
             raise Failure(f"QEMU ended{self.evidence()}") from None
 
-    def line(self, timeout=60):
+    def line(self):
         """The next line that a script prints which send() has started."""
-        return self._line(time.monotonic() + timeout)
+        return self._line(time.monotonic() + PATIENCE)
 
-    def run(self, script, timeout=60):
+    def run(self, script):
         """Run a script in the guest and return its output."""
         self.send(script)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE
         output, end = "", ""
         while not end:
             text, end, status = self._line(deadline).partition("\1exit ")
@@ -273,13 +273,13 @@ class Guest:
         self.send("reboot -f")
         self.wait_ready()
 
-    def power_off(self, timeout=60):
+    def power_off(self):
         """Shut the guest down; QEMU has to end by itself and well."""
         self.send("poweroff -f")
-        if self.wait_end(timeout):
+        if self.wait_end():
             raise Failure(f"QEMU ended badly{self.evidence()}")
 
-    def wait_end(self, timeout=60):
+    def wait_end(self):
         """Wait for QEMU to end, and return its exit status."""
-        wait_until(lambda: self.process.poll() is not None, lambda: f"QEMU does not end{self.stuck()}", timeout)
+        wait_until(lambda: self.process.poll() is not None, lambda: f"QEMU does not end{self.stuck()}")
         return self.process.returncode

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
+PATIENCE = 300  # seconds for what must happen: several times what it takes on a busy emulated host
 
 
 class Failure(Exception):
@@ -41,9 +42,9 @@ def expect(what, found, wanted):
         raise Failure(f"{what}: {found!r} instead of {wanted!r}")
 
 
-def wait_until(met, failure, seconds=60):
+def wait_until(met, failure):
     """Wait until met() is true, and return it; failure() is the text of the Failure if it does not become so."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not (found := met()):
         if time.monotonic() > deadline:
             raise Failure(failure())
@@ -51,9 +52,9 @@ def wait_until(met, failure, seconds=60):
     return found
 
 
-def expect_soon(what, find, wanted, seconds=60):
+def expect_soon(what, find, wanted):
     """What find() returns becomes what is wanted: ending threads are seen for a moment, on a busy host for longer."""
-    wait_until(lambda: find() == wanted, lambda: f"{what}: {find()!r} instead of {wanted!r}", seconds)
+    wait_until(lambda: find() == wanted, lambda: f"{what}: {find()!r} instead of {wanted!r}")
 
 
 def expect_text(pattern, text):

@@ -5,7 +5,7 @@ import json
 import socket
 from contextlib import contextmanager
 
-from host import Failure, expect_soon, wait_until
+from host import PATIENCE, Failure, expect_soon, wait_until
 
 
 class Refused(Failure):
@@ -26,7 +26,7 @@ class Qmp:
 
     def __init__(self, connection, evidence):
         self.socket, self.evidence = connection, evidence
-        self.socket.settimeout(60)
+        self.socket.settimeout(PATIENCE)
         self.stream = connection.makefile()
         self.events = []
 
@@ -72,7 +72,7 @@ class Qmp:
         """Wait until the migration is in that state, and return what QEMU tells of it."""
         states = {wanted, "failed", "completed", "cancelled"}
         found = wait_until(lambda: (now := self.execute("query-migrate")).get("status") in states and now,
-                           lambda: f"no state {wanted} of the migration: {self.evidence()}", 120)
+                           lambda: f"no state {wanted} of the migration: {self.evidence()}")
         if found["status"] != wanted:
             raise Failure(f"migration: {found} instead of {wanted}: {self.evidence()}")
         return found

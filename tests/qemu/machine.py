@@ -6,7 +6,7 @@ import struct
 import subprocess
 import tempfile
 
-from host import TREE, Failure, wait_until
+from host import PATIENCE, TREE, Failure, wait_until
 from qmp import Qmp, spoken_to
 
 PREFIX = subprocess.run([TREE / "qemu-patches/build"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
@@ -33,7 +33,7 @@ class Machine:
         self.qmp = Qmp(control, self.messages)
         self.execute, self.wait_event = self.qmp.execute, self.qmp.wait_event
         self.qtest = qtest.makefile("rw")
-        qtest.settimeout(60)
+        qtest.settimeout(PATIENCE)
 
     def __enter__(self):
         self.qmp.negotiate()

@@ -32,8 +32,7 @@ def expect_zero(path, offset, size):
 
 
 def fill(guest, name):
-    guest.run(f"dd if=/dev/urandom of=/dev/{name} bs=1M count={SIZE} oflag=direct 2>/tmp/dd || cat /tmp/dd",
-              timeout=120)
+    guest.run(f"dd if=/dev/urandom of=/dev/{name} bs=1M count={SIZE} oflag=direct 2>/tmp/dd || cat /tmp/dd")
 
 
 def queue_limits(guest, name):
@@ -108,7 +107,7 @@ def run(results, device):
                     for number in 1 2 3 4 5 6 7 8; do head -c 3m /dev/urandom >$number || exit; done
                     sync; rm 1 3 5 7; sync; sha256sum 2 4 6 8; /sbin/fstrim -v . >/tmp/trim || exit
                     cd / && umount /mnt || exit
-                    /sbin/e2fsck -fn /dev/{name} >/tmp/e2fsck 2>&1 || cat /tmp/e2fsck""", timeout=120)
+                    /sbin/e2fsck -fn /dev/{name} >/tmp/e2fsck 2>&1 || cat /tmp/e2fsck""")
                 shell(f"e2fsck -fn {path}")
                 with backend.mounted(path, "ro,norecovery") as place:
                     expect("files", shell(f"cd {place} && sha256sum 2 4 6 8"), sums.strip())
@@ -119,7 +118,7 @@ def run(results, device):
                 fio --name=job --filename=/dev/vdb --rw=randwrite --bsrange=4k-64k --size=16m --iodepth=32 --direct=1 \
                     --ioengine=libaio --verify=crc32c --verify_fatal=1 >/tmp/fio 2>&1 ||
                     { tail -n 20 /tmp/fio; exit 1; }
-                """, timeout=180)
+                """)
         with results.check("discard: the guest's kernel met no error"):
             check_console(guest, failing="vdd")
             if device == VHOST:

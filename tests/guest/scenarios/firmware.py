@@ -25,7 +25,7 @@ def check_boot(guest, firmware):
 def boot(results, firmware, disks, arguments):
     with ExitStack() as stack:
         with results.check(f"firmware: {firmware} boots a disk chosen by bootindex"):
-            guest = stack.enter_context(Guest(disks, from_disk=True, boot_timeout=600, arguments=arguments))
+            guest = stack.enter_context(Guest(disks, from_disk=True, boot_timeout=1200, arguments=arguments))
             check_boot(guest, firmware)
         with results.check(f"firmware: {firmware}'s guest reads and writes its root"):
             kernel = Path(cached("tests/guest/image"), "vmlinuz").read_bytes()

@@ -61,12 +61,12 @@ def run(results, device):
                     for number in range(rounds):
                         path = paths[number % 2]
                         plug(guest, device, path, f"hot-{number}", **BUS[machine])
-                        found = guest.run(PLUGGED, timeout=120).split()
+                        found = guest.run(PLUGGED).split()
                         with open(path, "rb") as disk:
                             expect("serial number and checksum", found[:2],
                                    [f"hot-{number}", hashlib.sha256(disk.read(4 << 20)).hexdigest()])
                         unplug(guest)
-                        guest.run(UNPLUGGED, timeout=120)
+                        guest.run(UNPLUGGED)
                         expect_soon("workers and descriptors of QEMU", lambda: held(guest), before)
                 check_console(guest, failing="vdb")
             with results.check(f"hotplug, {machine}: power off"):

@@ -65,8 +65,8 @@ def run(results, device):
             for _ in range(results.rounds(5)):
                 guest.qmp.execute("stop")
                 guest.qmp.execute("cont")
-            expect("status of fio", guest.run("while [ ! -s /tmp/status ]; do sleep 1; done; cat /tmp/status",
-                                              timeout=180).strip(), "0")
+            expect("status of fio",
+                   guest.run("while [ ! -s /tmp/status ]; do sleep 1; done; cat /tmp/status").strip(), "0")
             check_no_fault(guest, before_load)
         for _ in range(results.rounds(1)):
             with results.check("iommu: reboot under load"):

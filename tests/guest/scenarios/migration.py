@@ -63,18 +63,18 @@ def check_same(guest):
     expect("/tmp/failed in the guest", guest.run("[ ! -e /tmp/failed ] || head -n 50 /tmp/failed"), "")
 
 
-def check_load(guest, timeout=120):
+def check_load(guest):
     """All loops are going round in this guest, and nothing differed."""
     before = rounds(guest)
     # The first round may have begun anywhere.
     wait_until(lambda: all(after >= start + 2 for start, after in zip(before, rounds(guest))),
-               lambda: f"the load stands still: {before}, {rounds(guest)}{guest.stuck()}", timeout)
+               lambda: f"the load stands still: {before}, {rounds(guest)}{guest.stuck()}")
     for disk in guest.disks:
         if disk.is_vhost():
             # Since this QEMU began to serve it; the guest's scheduler has its way with the loops.
             wait_until(lambda: all(queue["read"]["requests"] and queue["write"]["requests"]
                                    for queue in guest.stats(disk)),
-                       lambda: f"a queue of {disk.serial} without reads or writes: {guest.stats(disk)}", timeout)
+                       lambda: f"a queue of {disk.serial} without reads or writes: {guest.stats(disk)}")
     check_same(guest)
 
 
@@ -175,7 +175,7 @@ def run(results, device):
             load_module()
         with results.check("migration: boot"):
             guest = stack.enter_context(Guest(disks, vcpus=2, memory="256M"))
-            guest.run(LOAD.replace("DISKS", "vda vdb"), timeout=180)
+            guest.run(LOAD.replace("DISKS", "vda vdb"))
             check_load(guest)
         with results.check("migration: cancelled, and the source goes on"):
             cancelled(guest)

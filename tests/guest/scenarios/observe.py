@@ -42,7 +42,7 @@ def traced(guest, work):
         return ", 8]:" in path.read_text()
 
     try:
-        wait_until(lambda: "Tracing" in path.read_text(), lambda: f"bpftrace does not start: {path.read_text()}", 120)
+        wait_until(lambda: "Tracing" in path.read_text(), lambda: f"bpftrace does not start: {path.read_text()}")
         # It says so before its probes are all in place.
         wait_until(marker_seen, lambda: f"bpftrace sees no request: {path.read_text()}")
         work()
@@ -66,7 +66,7 @@ def run(results, device):
             guest = stack.enter_context(Guest([disk], vcpus=2))
         with results.check("observe: counters of the queues over QMP"):
             before = guest.stats(disk)
-            guest.run(LOAD % READS, timeout=180)
+            guest.run(LOAD % READS)
             after = guest.stats(disk)
             reads = [new["read"]["requests"] - old["read"]["requests"] for old, new in zip(before, after)]
             data = [new["read"]["bytes"] - old["read"]["bytes"] for old, new in zip(before, after)]
@@ -80,7 +80,7 @@ def run(results, device):
             if not busy["signals"] or not busy["kicks"]:
                 raise Failure(f"no kicks or no signals: {busy}")
         with results.check("observe: histogram of latencies by bpftrace"):
-            text = traced(guest, lambda: guest.run(LOAD % READS, timeout=180))
+            text = traced(guest, lambda: guest.run(LOAD % READS))
             number = Path("/sys/block", Path(disk.path).name, "dev").read_text().strip().replace(":", ", ")
             # Of each queue the last one, for it may have been printed before.
             histograms = dict(re.findall(rf"^@usecs\[{number}, 0, ([01]), 0\]: *\n((?:\[.*\n)+)", text, re.M))
@@ -90,7 +90,7 @@ def run(results, device):
                 raise Failure(f"the histograms hold {found} of {READS} reads:\n{text}")
         with results.check("observe: workers stay on their CPUs under load"):
             for queue in range(2):
-                guest.run((LOAD % (READS // 2)).replace("cpus_allowed=0", f"cpus_allowed={queue}"), timeout=180)
+                guest.run((LOAD % (READS // 2)).replace("cpus_allowed=0", f"cpus_allowed={queue}"))
             # A worker that has had nothing to do since it was bound is where it was made.
             expect("CPUs of the workers", worker_cpus(guest),
                    {f"{role}{index}": ({index}, index) for role in "sc" for index in range(2)})

@@ -36,7 +36,7 @@ def verify(guest, names, seed):
     jobs = " ".join(f"--name={name} --filename=/dev/{name}" for name in names)
     guest.run(f"""
         fio --ioengine=libaio --direct=1 --rw=randwrite --bsrange=512-64k --size=4m --iodepth=8 --randseed={seed} \
-            --verify=crc32c --verify_fatal=1 {jobs} >/tmp/log 2>&1 || {{ head -n 20 /tmp/log; false; }}""", timeout=180)
+            --verify=crc32c --verify_fatal=1 {jobs} >/tmp/log 2>&1 || {{ head -n 20 /tmp/log; false; }}""")
 
 
 def serve(results, what, guest, check, seed):
