@@ -132,8 +132,8 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* A device behind the IOMMU with rings of RING entries, nothing mapped, and a disk of pattern 1. */
-static void start_rings(struct unit *u, unsigned int nr)
+/* A device behind the IOMMU with rings of RING entries, nothing mapped. */
+static void open_rings(struct unit *u, unsigned int nr)
 {
 	uint64_t backend_features = iommu.v1 ? 0 : BIT64(VHOST_BACKEND_F_IOTLB_MSG_V2);
 	struct guest_region *region = &u->mem.region[0];
@@ -147,9 +147,15 @@ static void start_rings(struct unit *u, unsigned int nr)
 	assert_ok(fcntl(u->dev.fd, F_SETFL, O_RDWR | O_NONBLOCK));
 	assert_false(pthread_create(&iommu.thread, NULL, serve, NULL));
 	unit_vqs(u, nr, RING);
+}
+
+static void start_rings(struct unit *u, unsigned int nr)
+{
+	open_rings(u, nr);
 	unit_attach(u);
 }
 
+/* The same with a disk of pattern 1. */
 static void start(struct unit *u, unsigned int nr)
 {
 	unit_memfd(u, DISK_SIZE);
@@ -534,15 +540,26 @@ static void detach_while_fetching_waits(void **state)
 	expect_read(&s, 5);
 }
 
-/* A read that a suspended disk has, all of memory being mapped. */
+/*
+ * A read that a suspended disk has, all of memory being mapped: beforehand, for
+ * the late answer to a miss would replace that mapping.
+ */
 static void start_suspended(struct unit *u, struct spread *s)
 {
-	start_rings(u, 1);
-	spread_init(u, s, &u->vq[0], 1);
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	open_rings(u, 1);
 	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	unit_attach(u);
+	spread_init(u, s, &u->vq[0], 1);
 	unit_suspend(u, u->path);
 	spread_submit(s, VIRTIO_BLK_T_IN, 0);
 	expect_inflight(u, 0, 1);
+	/* The ring is looked at once more, and what it then lacked would be asked for. */
+	while (*vq_avail_event_word(&u->vq[0]) != u->vq[0].avail_idx) {
+		assert_true(now_ms() < end);
+		usleep(1000);
+	}
 }
 
 /* Has a finished request wait for the used ring. */
