@@ -34,6 +34,15 @@
 /* Ranges in a request: the most that a Linux guest merges into one. */
 #define VHOST_BLK_MAX_RANGES	256
 
+/*
+ * Bounds of VHOST_SET_VRING_BUSYLOOP_TIMEOUT: a dead owner's memory is kept for
+ * so long after its last request, and no guest answers faster than the minimum.
+ */
+#define VHOST_BLK_POLL_MAX_US	10000u
+#define VHOST_BLK_POLL_MIN_NS	((u64)4 * NSEC_PER_USEC)
+/* cpu_relax() between two looks at the ring. */
+#define VHOST_BLK_POLL_PAUSES	8
+
 struct vhost_blk_queue;
 
 /* Helpers of one kind do not wait for those of another. */
@@ -162,6 +171,8 @@ struct vhost_blk_req {
  * @complete_wait: where @completer sleeps
  * @flags:	bit numbers VHOST_BLK_KICKED
  * @serving:	@submitter is awake and will look at @done before it sleeps
+ * @poll_ns:	@submitter polls for so long before it sleeps, its own
+ * @idle_since:	when it had no more to do, its own
  * @done:	requests whose attempt ended, pushed from any context
  * @inflight:	requests fetched and not yet used, under vq->mutex
  * @broken:	the ring is corrupt and not served, under vq->mutex
@@ -176,6 +187,7 @@ struct vhost_blk_req {
  * @kicks:	times the kick eventfd was written, under that one's lock
  * @submit_wakeups: times @submitter was woken, written by it alone
  * @complete_wakeups: times @completer was woken, written by it alone
+ * @polled:	times polling found requests, written by @submitter alone
  * @stats:	all other counters, under vq->mutex
  */
 struct vhost_blk_queue {
@@ -190,6 +202,8 @@ struct vhost_blk_queue {
 	struct rcuwait complete_wait;
 	unsigned long flags;
 	bool serving;
+	u64 poll_ns;
+	u64 idle_since;
 	struct llist_head done;
 	unsigned int inflight;
 	bool broken;
@@ -203,6 +217,7 @@ struct vhost_blk_queue {
 	u64 kicks;
 	u64 submit_wakeups;
 	u64 complete_wakeups;
+	u64 polled;
 	struct vhost_blk_stats stats;
 };
 

@@ -5,6 +5,7 @@
 #include <linux/completion.h>
 #include <linux/cred.h>
 #include <linux/kthread.h>
+#include <linux/sched/clock.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -12,6 +13,12 @@
 
 #define CREATE_TRACE_POINTS
 #include "blk_trace.h"
+
+static void vhost_blk_queue_wake(struct vhost_blk_queue *q)
+{
+	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
+		rcuwait_wake_up(&q->submit_wait);
+}
 
 /* Called in the context of whoever writes the kick eventfd, interrupts off. */
 static void vhost_blk_handle_kick(struct vhost_work *work)
@@ -21,8 +28,7 @@ static void vhost_blk_handle_kick(struct vhost_work *work)
 						 vq.poll);
 
 	WRITE_ONCE(q->kicks, q->kicks + 1);
-	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
-		rcuwait_wake_up(&q->submit_wait);
+	vhost_blk_queue_wake(q);
 }
 
 /**
@@ -140,8 +146,7 @@ void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied)
 	vhost_blk_queue_stop_waiting(q);
 	mutex_unlock(&vq->mutex);
 
-	set_bit(VHOST_BLK_KICKED, &q->flags);
-	rcuwait_wake_up(&q->submit_wait);
+	vhost_blk_queue_wake(q);
 }
 
 /*
@@ -181,9 +186,12 @@ static void vhost_blk_leave(struct vhost_blk_queue *q)
 		vhost_blk_iotlb_leave(q);
 }
 
-/* Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do. */
+/*
+ * Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do.
+ * Who is going to sleep over that arms the ring: the guest is told to kick.
+ */
 static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
-				    struct vhost_blk_req **batch)
+				    struct vhost_blk_req **batch, bool arm)
 {
 	struct vhost_virtqueue *vq = &q->vq;
 	struct vhost_blk_req *req;
@@ -207,7 +215,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 			break;
 		}
 		if (head == vq->num) {
-			if (n || !vhost_enable_notify(&q->blk->dev, vq))
+			if (n || !arm || !vhost_enable_notify(&q->blk->dev, vq))
 				break;
 			vhost_disable_notify(&q->blk->dev, vq);
 			continue;
@@ -419,6 +427,89 @@ static void vhost_blk_reap(struct vhost_blk_queue *q)
 		vhost_blk_publish(q, finished, n);
 }
 
+/* The most time to poll for, whatever the owner set. */
+static u64 vhost_blk_poll_max_ns(struct vhost_blk_queue *q)
+{
+	/* Behind a virtual IOMMU the ring cannot be looked at without locks. */
+	if (q->vq.iotlb)
+		return 0;
+	return NSEC_PER_USEC * (u64)min(READ_ONCE(q->vq.busyloop_timeout),
+					VHOST_BLK_POLL_MAX_US);
+}
+
+/*
+ * Called when a kick woke the submission worker: had polling a bit longer saved
+ * that, it does so next time; if the guest pauses for longer than the owner
+ * would have us poll, it polls less, in the end not at all.
+ */
+static void vhost_blk_adapt_poll(struct vhost_blk_queue *q)
+{
+	u64 max = vhost_blk_poll_max_ns(q);
+
+	if (!max)
+		q->poll_ns = 0;
+	else if (local_clock() - q->idle_since < max)
+		q->poll_ns = clamp(2 * q->poll_ns, min(VHOST_BLK_POLL_MIN_NS, max),
+				   max);
+	else if (q->poll_ns <= VHOST_BLK_POLL_MIN_NS)
+		q->poll_ns = 0;
+	else
+		q->poll_ns /= 2;
+}
+
+/* A look at the ring without its lock, for the one worker that takes from it. */
+static bool vhost_blk_is_available(struct vhost_blk_queue *q)
+{
+	struct vhost_virtqueue *vq = &q->vq;
+	__virtio16 idx;
+
+	if (!vhost_vq_get_backend(vq) || READ_ONCE(q->broken))
+		return false;
+	/* What cannot be read is vhost_blk_fetch()'s to find out. */
+	return get_user(idx, &READ_ONCE(vq->avail)->idx) ||
+	       vhost16_to_cpu(vq, idx) != vq->last_avail_idx;
+}
+
+/* Watches the ring and the done list for a while; true if the ring has work. */
+static bool vhost_blk_poll(struct vhost_blk_queue *q, u64 ns)
+{
+	u64 start = local_clock();
+	unsigned int i;
+
+	do {
+		if (vhost_blk_is_available(q)) {
+			WRITE_ONCE(q->polled, q->polled + 1);
+			return true;
+		}
+		if (!llist_empty(&q->done)) {
+			vhost_blk_reap(q);
+			start = local_clock();
+		}
+		/* Whoever writes the ring wants its cache line too. */
+		for (i = 0; i < VHOST_BLK_POLL_PAUSES; i++)
+			cpu_relax();
+	} while (local_clock() - start < ns && !need_resched() &&
+		 !kthread_should_stop());
+	return false;
+}
+
+static unsigned int vhost_blk_next(struct vhost_blk_queue *q,
+				   struct vhost_blk_req **batch)
+{
+	unsigned int n;
+	u64 ns;
+
+	/* Who never sleeps still sees that the owner wants less polling. */
+	while ((ns = min(q->poll_ns, vhost_blk_poll_max_ns(q)))) {
+		n = vhost_blk_fetch(q, batch, false);
+		if (n)
+			return n;
+		if (!vhost_blk_poll(q, ns))
+			break;
+	}
+	return vhost_blk_fetch(q, batch, true);
+}
+
 /* Serves the ring until it is empty and the guest was told to kick again. */
 static void vhost_blk_serve(struct vhost_blk_queue *q)
 {
@@ -427,7 +518,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 	unsigned int i, n;
 
 	WRITE_ONCE(q->serving, true);
-	while ((n = vhost_blk_fetch(q, batch))) {
+	while ((n = vhost_blk_next(q, batch))) {
 		blk_start_plug(&plug);
 		for (i = 0; i < n; i++)
 			vhost_blk_req_submit(batch[i]);
@@ -453,6 +544,7 @@ static int vhost_blk_submitter(void *data)
 				   test_bit(VHOST_BLK_KICKED, &q->flags) ||
 				   kthread_should_stop(), TASK_IDLE);
 		WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
+		vhost_blk_adapt_poll(q);
 		/* The ring is read after the kick was taken. */
 		if (!test_and_clear_bit(VHOST_BLK_KICKED, &q->flags))
 			continue;
@@ -460,6 +552,7 @@ static int vhost_blk_submitter(void *data)
 			continue;
 		vhost_blk_serve(q);
 		vhost_blk_unuse_mm(q->blk);
+		q->idle_since = local_clock();
 	}
 	kthread_associate_blkcg(NULL);
 	revert_creds(cred);
@@ -745,8 +838,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 	if (err)
 		goto err_workers;
 
-	set_bit(VHOST_BLK_KICKED, &q->flags);
-	rcuwait_wake_up(&q->submit_wait);
+	vhost_blk_queue_wake(q);
 	return 0;
 
 err_workers:
@@ -828,6 +920,7 @@ void vhost_blk_queue_stats(struct vhost_blk_queue *q,
 	stats->kicks = READ_ONCE(q->kicks);
 	stats->submit_wakeups = READ_ONCE(q->submit_wakeups);
 	stats->complete_wakeups = READ_ONCE(q->complete_wakeups);
+	stats->polled = READ_ONCE(q->polled);
 }
 
 /**
@@ -844,4 +937,5 @@ void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q)
 	q->kicks = 0;
 	q->submit_wakeups = 0;
 	q->complete_wakeups = 0;
+	q->polled = 0;
 }

@@ -75,6 +75,7 @@ struct vhost_blk_type_stats {
  *		and no signal was sent because the driver did not want one
  * @max_inflight: most requests in flight at the same time
  * @inflight:	requests in flight now
+ * @polled:	times polling the ring found requests, which saved a kick
  * @spare:	0; room for further counters
  */
 struct vhost_blk_stats {
@@ -89,7 +90,8 @@ struct vhost_blk_stats {
 	__u64 signals_saved;
 	__u64 max_inflight;
 	__u64 inflight;
-	__u64 spare[31];
+	__u64 polled;
+	__u64 spare[30];
 };
 
 /*
