@@ -68,6 +68,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	vhost_dev_init(&blk->dev, blk->vqs, VHOST_BLK_MAX_QUEUES, 1, 0, 0,
 		       false, vhost_blk_iotlb_msg);
 	init_rwsem(&blk->iotlb_lock);
+	spin_lock_init(&blk->pin_lock);
 	file->private_data = blk;
 	return nonseekable_open(inode, file);
 }
@@ -414,6 +415,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 		return -ENOMEM;
 
 	vhost_blk_detach(blk);
+	vhost_blk_pin_set_limit(blk, 0);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	memset(blk->serial, 0, sizeof(blk->serial));
@@ -423,6 +425,23 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	}
 	blk->write_through = false;
 	return 0;
+}
+
+static long vhost_blk_set_pin_limit(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_pin_limit limit;
+	long err;
+
+	err = vhost_dev_check_owner(&blk->dev);
+	if (err)
+		return err;
+	if (copy_from_user(&limit, argp, sizeof(limit)))
+		return -EFAULT;
+	if (limit.reserved || limit.bytes > VHOST_BLK_MAX_PINNED)
+		return -EINVAL;
+	if (blk->backend.file)
+		return -EBUSY;
+	return vhost_blk_pin_set_limit(blk, limit.bytes >> PAGE_SHIFT);
 }
 
 static long vhost_blk_set_affinity(struct vhost_blk *blk, void __user *argp)
@@ -495,6 +514,8 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_backend(blk, argp);
 	case VHOST_BLK_SET_AFFINITY:
 		return vhost_blk_set_affinity(blk, argp);
+	case VHOST_BLK_SET_PIN_LIMIT:
+		return vhost_blk_set_pin_limit(blk, argp);
 	case VHOST_BLK_SET_SERIAL:
 		return vhost_blk_set_serial(blk, argp);
 	case VHOST_BLK_SET_WRITE_CACHE:
@@ -513,6 +534,10 @@ static long vhost_blk_do_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_owner(blk);
 	case VHOST_RESET_OWNER:
 		return vhost_blk_reset_owner(blk);
+	case VHOST_SET_MEM_TABLE:
+		ret = vhost_dev_ioctl(&blk->dev, ioctl, argp);
+		vhost_blk_pin_stale(blk, 0, ULONG_MAX);
+		return ret;
 	default:
 		ret = vhost_dev_ioctl(&blk->dev, ioctl, argp);
 		if (ret == -ENOIOCTLCMD)
@@ -546,6 +571,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 		WRITE_ONCE(blk->dying, true);
 	mutex_lock(&blk->dev.mutex);
 	vhost_blk_detach(blk);
+	vhost_blk_pin_set_limit(blk, 0);
 	mutex_unlock(&blk->dev.mutex);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/kthread.h>
 #include <linux/llist.h>
+#include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>
 #include <linux/rwsem.h>
 #include <linux/sched/mm.h>
@@ -43,6 +44,10 @@
 /* cpu_relax() between two looks at the ring. */
 #define VHOST_BLK_POLL_PAUSES	8
 
+/* Bytes that each queue may keep pinned. */
+#define VHOST_BLK_MAX_PINNED	SZ_1G
+
+struct vhost_blk_pin;
 struct vhost_blk_queue;
 
 /* Helpers of one kind do not wait for those of another. */
@@ -124,8 +129,11 @@ struct vhost_blk_range {
  * @dsync:	data is durable before the request completes: the device was in
  *		write-through mode when it was fetched, or is by now
  * @freeze:	holds freeze protection of the backend's file system
+ * @nr_pins:	number of @pins and @bvecs in use
  * @inline_segs: room for the common request
  * @inline_ranges: the same for ranges
+ * @pins:	pinned pages that hold its data while the attempt lasts
+ * @bvecs:	the data in them
  */
 struct vhost_blk_req {
 	struct kiocb iocb;
@@ -152,10 +160,13 @@ struct vhost_blk_req {
 	bool bounce;
 	bool dsync;
 	bool freeze;
+	u8 nr_pins;
 	union {
 		struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
 		struct vhost_blk_range inline_ranges[VHOST_BLK_INLINE_SEGS];
 	};
+	struct vhost_blk_pin *pins[VHOST_BLK_INLINE_SEGS];
+	struct bio_vec bvecs[VHOST_BLK_INLINE_SEGS];
 };
 
 /**
@@ -182,12 +193,18 @@ struct vhost_blk_req {
  * @publish_waits: publishing waits for a mapping, changed under vq->mutex
  * @unpublished: finished requests that wait for it
  * @drained:	woken when a stopping queue has no request in flight
+ * @pins:	cache of pinned pages, NULL if there is none
+ * @pin_mask:	number of its sets, less one
+ * @pin_clock:	requests that asked for pages of it, @submitter's own
+ * @pin_epoch:	of the device when @pins were last known to be the owner's
+ *		pages, @submitter's own
  * @affinity:	CPUs for the workers, NULL for those of the owner; under
  *		vhost_dev.mutex
  * @kicks:	times the kick eventfd was written, under that one's lock
  * @submit_wakeups: times @submitter was woken, written by it alone
  * @complete_wakeups: times @completer was woken, written by it alone
  * @polled:	times polling found requests, written by @submitter alone
+ * @pin_misses:	pages pinned anew, written by @submitter alone
  * @stats:	all other counters, under vq->mutex
  */
 struct vhost_blk_queue {
@@ -213,11 +230,16 @@ struct vhost_blk_queue {
 	unsigned int answers;
 	struct llist_head unpublished;
 	wait_queue_head_t drained;
+	struct vhost_blk_pin *pins;
+	unsigned int pin_mask;
+	u32 pin_clock;
+	int pin_epoch;
 	struct cpumask *affinity;
 	u64 kicks;
 	u64 submit_wakeups;
 	u64 complete_wakeups;
 	u64 polled;
+	u64 pin_misses;
 	struct vhost_blk_stats stats;
 };
 
@@ -233,6 +255,14 @@ struct vhost_blk_queue {
  * @write_through: a write is durable before it completes; changed at any time
  * @dying:	who detaches is killed or exits: ranges that are not worked on yet
  *		are dropped
+ * @pin_limit:	pages that each queue may keep pinned; if there are any,
+ *		@pin_notifier is registered
+ * @pin_rlimit:	pages that the owner may have pinned
+ * @pin_notifier: tells of changes of the owner's mappings
+ * @pin_epoch:	their number, as far as they matter
+ * @pin_lock:	of @pin_start and @pin_end
+ * @pin_start:	no page below this address is pinned
+ * @pin_end:	no page from this address on is
  * @vqs:	the array that the vhost core wants
  * @queues:	the virtqueues
  */
@@ -243,6 +273,13 @@ struct vhost_blk {
 	u8 serial[VIRTIO_BLK_ID_BYTES];
 	bool write_through;
 	bool dying;
+	unsigned int pin_limit;
+	s64 pin_rlimit;
+	struct mmu_notifier pin_notifier;
+	atomic_t pin_epoch;
+	spinlock_t pin_lock; /* of pin_start and pin_end */
+	unsigned long pin_start;
+	unsigned long pin_end;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };
@@ -287,6 +324,17 @@ int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid,
 int vhost_blk_log(struct vhost_virtqueue *vq, const struct iovec *iov,
 		  unsigned int nr_iov, size_t len);
 
+/* blk_pin.c */
+int vhost_blk_pin_set_limit(struct vhost_blk *blk, unsigned int pages);
+int vhost_blk_pin_start(struct vhost_blk_queue *q);
+void vhost_blk_pin_stop(struct vhost_blk_queue *q);
+void vhost_blk_pin_check(struct vhost_blk_queue *q);
+void vhost_blk_pin_flush(struct vhost_blk_queue *q);
+void vhost_blk_pin_stale(struct vhost_blk *blk, unsigned long start,
+			 unsigned long end);
+bool vhost_blk_pin_iter(struct vhost_blk_req *req, struct iov_iter *iter);
+void vhost_blk_pin_release(struct vhost_blk_req *req);
+
 /* blk_queue.c */
 void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
 			  unsigned int index);
@@ -295,6 +343,7 @@ void vhost_blk_queue_quiesce(struct vhost_blk_queue *q);
 void vhost_blk_queue_stop(struct vhost_blk_queue *q);
 void vhost_blk_queue_free(struct vhost_blk_queue *q);
 void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
+void vhost_blk_queue_wake(struct vhost_blk_queue *q);
 void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied);
 int vhost_blk_queue_place(struct vhost_blk_queue *q, struct cpumask *cpus);
 void vhost_blk_queue_stats(struct vhost_blk_queue *q,

@@ -14,7 +14,13 @@
 #define CREATE_TRACE_POINTS
 #include "blk_trace.h"
 
-static void vhost_blk_queue_wake(struct vhost_blk_queue *q)
+/**
+ * vhost_blk_queue_wake - have the submission worker look at the ring
+ * @q:		the queue, started or not
+ *
+ * Context: any.
+ */
+void vhost_blk_queue_wake(struct vhost_blk_queue *q)
 {
 	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
 		rcuwait_wake_up(&q->submit_wait);
@@ -518,7 +524,9 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 	unsigned int i, n;
 
 	WRITE_ONCE(q->serving, true);
+	vhost_blk_pin_check(q);
 	while ((n = vhost_blk_next(q, batch))) {
+		vhost_blk_pin_check(q);
 		blk_start_plug(&plug);
 		for (i = 0; i < n; i++)
 			vhost_blk_req_submit(batch[i]);
@@ -548,8 +556,10 @@ static int vhost_blk_submitter(void *data)
 		/* The ring is read after the kick was taken. */
 		if (!test_and_clear_bit(VHOST_BLK_KICKED, &q->flags))
 			continue;
-		if (!vhost_blk_use_mm(q->blk))
+		if (!vhost_blk_use_mm(q->blk)) {
+			vhost_blk_pin_flush(q);
 			continue;
+		}
 		vhost_blk_serve(q);
 		vhost_blk_unuse_mm(q->blk);
 		q->idle_since = local_clock();
@@ -819,9 +829,12 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 	err = vhost_blk_alloc_pool(q, vq->num);
 	if (err)
 		return err;
-	err = vhost_blk_start_workers(q);
+	err = vhost_blk_pin_start(q);
 	if (err)
 		goto err_pool;
+	err = vhost_blk_start_workers(q);
+	if (err)
+		goto err_pins;
 
 	mutex_lock(&vq->mutex);
 	q->broken = false;
@@ -846,6 +859,8 @@ err_workers:
 	kthread_stop(q->completer);
 	q->submitter = NULL;
 	q->completer = NULL;
+err_pins:
+	vhost_blk_pin_stop(q);
 err_pool:
 	vhost_blk_free_pool(q);
 	return err;
@@ -897,6 +912,7 @@ void vhost_blk_queue_free(struct vhost_blk_queue *q)
 {
 	q->submitter = NULL;
 	q->completer = NULL;
+	vhost_blk_pin_stop(q);
 	vhost_blk_free_pool(q);
 }
 
@@ -921,6 +937,7 @@ void vhost_blk_queue_stats(struct vhost_blk_queue *q,
 	stats->submit_wakeups = READ_ONCE(q->submit_wakeups);
 	stats->complete_wakeups = READ_ONCE(q->complete_wakeups);
 	stats->polled = READ_ONCE(q->polled);
+	stats->pin_misses = READ_ONCE(q->pin_misses);
 }
 
 /**
@@ -938,4 +955,5 @@ void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q)
 	q->submit_wakeups = 0;
 	q->complete_wakeups = 0;
 	q->polled = 0;
+	q->pin_misses = 0;
 }

@@ -470,7 +470,9 @@ static void vhost_blk_submit_rw(struct vhost_blk_req *req)
 	iocb->ki_complete = vhost_blk_rw_end;
 	if (be->nowait)
 		iocb->ki_flags |= IOCB_NOWAIT;
-	vhost_blk_init_iter(&iter, req, MAX_RW_COUNT);
+	/* The page cache copies, and needs nothing pinned. */
+	if (!be->direct || !vhost_blk_pin_iter(req, &iter))
+		vhost_blk_init_iter(&iter, req, MAX_RW_COUNT);
 	ret = vhost_blk_rw_iter(iocb, &iter);
 	if (ret != -EIOCBQUEUED)
 		vhost_blk_rw_end(iocb, ret);
@@ -556,6 +558,7 @@ bool vhost_blk_req_settle(struct vhost_blk_req *req)
 
 	if (req->freeze)
 		vhost_blk_freeze_unprotect(req);
+	vhost_blk_pin_release(req);
 
 	if (!req->final) {
 		if (req->ret > 0)

@@ -76,6 +76,7 @@ struct vhost_blk_type_stats {
  * @max_inflight: most requests in flight at the same time
  * @inflight:	requests in flight now
  * @polled:	times polling the ring found requests, which saved a kick
+ * @pin_misses:	pages that were not found pinned, see VHOST_BLK_SET_PIN_LIMIT
  * @spare:	0; room for further counters
  */
 struct vhost_blk_stats {
@@ -91,7 +92,8 @@ struct vhost_blk_stats {
 	__u64 max_inflight;
 	__u64 inflight;
 	__u64 polled;
-	__u64 spare[30];
+	__u64 pin_misses;
+	__u64 spare[29];
 };
 
 /*
@@ -146,6 +148,28 @@ struct vhost_blk_affinity {
  */
 #define VHOST_BLK_SET_AFFINITY	_IOW(VHOST_VIRTIO, 0x54, \
 				     struct vhost_blk_affinity)
+
+/**
+ * struct vhost_blk_pin_limit - guest memory that is kept pinned
+ * @bytes:	how much of it each virtqueue keeps pinned at most, up to 1 GiB;
+ *		0 for none
+ * @reserved:	must be 0
+ */
+struct vhost_blk_pin_limit {
+	__u64 bytes;
+	__u64 reserved;
+};
+
+/*
+ * Let virtqueues keep the pages of direct I/O pinned from one request to the
+ * next, least recently used ones given back; none at first.  They count as the
+ * owner's, and are bounded by its RLIMIT_MEMLOCK at the time of this call: what
+ * it does not allow is pinned for each request anew, as without this call.
+ * Pages that the owner discards, unmaps or moves are given back.
+ * While no backend is attached; it holds until the owner is reset.
+ */
+#define VHOST_BLK_SET_PIN_LIMIT	_IOW(VHOST_VIRTIO, 0x56, \
+				     struct vhost_blk_pin_limit)
 
 /**
  * struct vhost_blk_limits - what a backend can do
