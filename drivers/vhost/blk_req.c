@@ -114,6 +114,19 @@ static u16 vhost_blk_ioprio(struct vhost_blk_req *req, u32 hint)
 	return max_t(u16, owner, hint);
 }
 
+/* Nearly every guest's header is in one piece. */
+static int vhost_blk_get_header(struct virtio_blk_outhdr *hdr,
+				const struct iovec *iov, unsigned int nr_iov,
+				size_t len)
+{
+	struct iov_iter iter;
+
+	if (likely(iov->iov_len >= sizeof(*hdr)))
+		return copy_from_user(hdr, iov->iov_base, sizeof(*hdr));
+	iov_iter_init(&iter, ITER_SOURCE, iov, nr_iov, len);
+	return !copy_from_iter_full(hdr, sizeof(*hdr), &iter);
+}
+
 /* Virtio 1.2, 5.2.6: a request whose layout is legal, any way it is cut up. */
 static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 				unsigned int in, size_t out_len, size_t in_len)
@@ -125,8 +138,7 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 	struct iov_iter iter;
 	u64 sector;
 
-	iov_iter_init(&iter, ITER_SOURCE, out_iov, out, out_len);
-	if (!copy_from_iter_full(&hdr, sizeof(hdr), &iter))
+	if (vhost_blk_get_header(&hdr, out_iov, out, out_len))
 		return -EIO;
 	out_len -= sizeof(hdr);
 	req->type = vhost32_to_cpu(vq, hdr.type);
@@ -153,6 +165,9 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 	case VIRTIO_BLK_T_SECURE_ERASE:
+		iov_iter_init(&iter, ITER_SOURCE, out_iov, out,
+			      sizeof(hdr) + out_len);
+		iov_iter_advance(&iter, sizeof(hdr));
 		return vhost_blk_range_parse(req, &iter, in_len);
 	default:
 		return -EOPNOTSUPP;
@@ -468,6 +483,7 @@ static void vhost_blk_submit_rw(struct vhost_blk_req *req)
 
 	vhost_blk_req_iocb(iocb, req);
 	iocb->ki_complete = vhost_blk_rw_end;
+	iocb->ki_flags |= VHOST_BLK_IOCB_CACHE;
 	if (be->nowait)
 		iocb->ki_flags |= IOCB_NOWAIT;
 	/* The page cache copies, and needs nothing pinned. */

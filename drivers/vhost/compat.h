@@ -8,6 +8,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/eventfd.h>
+#include <linux/fs.h>
 #include <linux/version.h>
 
 #include "vhost.h"
@@ -44,6 +45,13 @@ static inline int vhost_blk_prepare_to_claim(struct block_device *bdev,
 }
 
 #define bd_prepare_to_claim vhost_blk_prepare_to_claim
+#endif
+
+/* Older kernels want cached bios to end outside of interrupts. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define VHOST_BLK_IOCB_CACHE	0
+#else
+#define VHOST_BLK_IOCB_CACHE	IOCB_ALLOC_CACHE
 #endif
 
 /* Not by the kernel's name: vhost.h calls that one the old way. */
