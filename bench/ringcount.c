@@ -3,12 +3,15 @@
  * Keeps a number of 4 KiB random reads in flight on a virtqueue of
  * /dev/vhost-blk, and marks start and end for the icount plugin.
  *
- *   ringcount DISK DEPTH READS
+ *   ringcount [--poll_us=N] [--pin=N] DISK DEPTH READS
+ *
+ * The options are those of the fio engine.
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
@@ -29,6 +32,8 @@ struct read_slot {
 
 static uint64_t disk_reads;	/* size of the disk, in reads */
 static uint64_t seed = 1;
+static struct vhost_vring_state poll_us;
+static struct vhost_blk_pin_limit pin;
 
 static void add_read(struct read_slot *slot)
 {
@@ -61,6 +66,27 @@ static void run(struct vq *vq, unsigned long reads)
 	}
 }
 
+static void read_options(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "poll_us", required_argument, NULL, 'u' },
+		{ "pin", required_argument, NULL, 'p' },
+		{ }
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 'u')
+			poll_us.num = strtoul(optarg, NULL, 0);
+		else if (c == 'p')
+			pin.bytes = strtoull(optarg, NULL, 0);
+		else
+			exit(2);
+	}
+	if (argc - optind != 3)
+		errx(2, "usage: ringcount [--poll_us=N] [--pin=N] DISK DEPTH READS");
+}
+
 int main(int argc, char **argv)
 {
 	static struct read_slot slot[DEPTH_MAX];
@@ -70,16 +96,16 @@ int main(int argc, char **argv)
 	unsigned long depth, reads, i;
 	int disk, ret;
 
-	if (argc != 4)
-		errx(2, "usage: ringcount DISK DEPTH READS");
-	depth = strtoul(argv[2], NULL, 0);
-	reads = strtoul(argv[3], NULL, 0);
+	read_options(argc, argv);
+	argv += optind;
+	depth = strtoul(argv[1], NULL, 0);
+	reads = strtoul(argv[2], NULL, 0);
 	if (!depth || depth > DEPTH_MAX)
 		errx(2, "depth is 1 to %d", DEPTH_MAX);
 
-	disk = open(argv[1], O_RDONLY | O_DIRECT);
+	disk = open(argv[0], O_RDONLY | O_DIRECT);
 	if (disk < 0)
-		err(1, "%s", argv[1]);
+		err(1, "%s", argv[0]);
 	disk_reads = backend_size(disk) / READ_SIZE;
 
 	ret = guest_memory_init(&mem);
@@ -93,6 +119,10 @@ int main(int argc, char **argv)
 		ret = vq_setup(&vq, &dev, 0, QUEUE_SIZE);
 	if (ret)
 		errx(1, "%s: %d", VHOST_BLK_DEVICE, ret);
+	if (poll_us.num && ioctl(dev.fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &poll_us))
+		err(1, "VHOST_SET_VRING_BUSYLOOP_TIMEOUT");
+	if (pin.bytes && ioctl(dev.fd, VHOST_BLK_SET_PIN_LIMIT, &pin))
+		err(1, "VHOST_BLK_SET_PIN_LIMIT");
 	for (i = 0; i < depth; i++) {
 		char *data = guest_alloc(&mem, 0, READ_SIZE, READ_SIZE);
 

@@ -6,11 +6,14 @@
  *
  *   ioengine=external:build/bench/vhost.so
  *   queues=N	so many jobs share one device; more than one need "thread"
+ *   poll_us=N	how long the worker of /dev/vhost-blk polls
+ *   pin=N	how much memory it keeps pinned for each queue
  *   socket=F	where the vhost-user device listens
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 
 #include "fio.h"
 #include "optgroup.h"
@@ -30,6 +33,8 @@
 struct vhost_options {
 	void *pad;	/* an offset of 0 would mean no option */
 	unsigned int queues;
+	unsigned int poll_us;
+	unsigned long long pin;
 	char *socket;
 };
 
@@ -76,6 +81,26 @@ static struct fio_option options[] = {
 		.minval = 1,
 		.maxval = QUEUES_MAX,
 		.help = "Jobs that share one device, a queue for each",
+		.category = FIO_OPT_C_ENGINE,
+		.group = FIO_OPT_G_INVALID,
+	},
+	{
+		.name = "poll_us",
+		.lname = "Time to poll",
+		.type = FIO_OPT_INT,
+		.off1 = offsetof(struct vhost_options, poll_us),
+		.def = "0",
+		.help = "Microseconds for which " VHOST_BLK_DEVICE " polls an empty ring",
+		.category = FIO_OPT_C_ENGINE,
+		.group = FIO_OPT_G_INVALID,
+	},
+	{
+		.name = "pin",
+		.lname = "Pinned memory",
+		.type = FIO_OPT_STR_VAL,
+		.off1 = offsetof(struct vhost_options, pin),
+		.def = "0",
+		.help = "Bytes that each queue of " VHOST_BLK_DEVICE " keeps pinned",
 		.category = FIO_OPT_C_ENGINE,
 		.group = FIO_OPT_G_INVALID,
 	},
@@ -185,19 +210,23 @@ static void ring_iomem_free(struct thread_data *td)
 	td->orig_buffer = NULL;
 }
 
-static int setup_job(struct job *job, unsigned int index)
+static int setup_job(struct job *job, unsigned int index, unsigned int poll_us)
 {
+	struct vhost_vring_state busyloop = { .index = index, .num = poll_us };
 	unsigned int i;
 	int ret;
 
 	ret = vq_setup(&job->vq, &shared.dev, index, QUEUE_SIZE);
 	for (i = 0; !ret && i < job->depth; i++)
 		ret = blk_request_init(&job->slot[i].req, &job->vq, TABLE_SIZE);
+	if (!ret && poll_us && ioctl(shared.dev.fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &busyloop))
+		ret = -errno;
 	return ret;
 }
 
 static int start(const struct vhost_options *o)
 {
+	struct vhost_blk_pin_limit limit = { .bytes = o->pin };
 	unsigned int i;
 	int ret;
 
@@ -205,8 +234,10 @@ static int start(const struct vhost_options *o)
 		ret = vhost_user_open(&shared.dev, &shared.mem, FEATURES, o->socket);
 	else
 		ret = vhost_blk_open(&shared.dev, &shared.mem, FEATURES);
+	if (!ret && o->pin && ioctl(shared.dev.fd, VHOST_BLK_SET_PIN_LIMIT, &limit))
+		ret = -errno;
 	for (i = 0; !ret && i < shared.nr_jobs; i++)
-		ret = setup_job(shared.job[i], i);
+		ret = setup_job(shared.job[i], i, o->poll_us);
 	return ret;
 }
 
