@@ -19,15 +19,6 @@
 #define DISK_SIZE	(4 * MIB)
 #define NR		32
 
-/* In children a failed assertion must not return into the test runner. */
-#define child_check(expr) do {						\
-	if (!(expr)) {							\
-		fprintf(stderr, "child, line %d: %s (%s)\n", __LINE__, #expr, \
-			strerror(errno));				\
-		_exit(1);						\
-	}								\
-} while (0)
-
 /* A device of a child, in guest memory that the parent sees too. */
 struct child_device {
 	struct vhost_blk dev;

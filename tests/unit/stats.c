@@ -110,23 +110,6 @@ static void each_queue_counts_for_itself(void **state)
 	expect_all_zero(u, VQS_MAX - 1);
 }
 
-/* Who is awake, though it be about to sleep, waits in no function: "0". */
-static void wait_for_sleep(pid_t worker)
-{
-	int64_t end = now_ms() + TIMEOUT_MS;
-	char path[64], where[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/wchan", worker);
-	do {
-		assert_true(now_ms() < end);
-		f = fopen(path, "re");
-		assert_non_null(f);
-		assert_int_equal(fscanf(f, "%63s", where), 1);
-		fclose(f);
-	} while (!strcmp(where, "0"));
-}
-
 static void one_batch_and_its_depth(void **state)
 {
 	struct unit *u = *state;

@@ -252,6 +252,20 @@ void unit_start(struct unit *u, unsigned int nr, unsigned int num)
 	unit_start_with(u, FEATURES, nr, num);
 }
 
+void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us)
+{
+	struct vhost_vring_state state = { .index = queue, .num = us };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state));
+}
+
+void unit_pin_limit(struct unit *u, uint64_t bytes)
+{
+	struct vhost_blk_pin_limit limit = { .bytes = bytes };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_PIN_LIMIT, &limit));
+}
+
 void unit_detach(struct unit *u)
 {
 	assert_ok(vhost_blk_detach(&u->dev));
@@ -453,6 +467,23 @@ pid_t worker_find(pid_t pid, char role, unsigned int queue)
 		fail_msg("no worker %c%u", role, queue);
 	pclose(f);
 	return worker;
+}
+
+void wait_for_sleep(pid_t worker)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	char path[64], where[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/wchan", worker);
+	/* Who is awake, though it be about to sleep, waits in no function: "0". */
+	do {
+		assert_true(now_ms() < end);
+		f = fopen(path, "re");
+		assert_non_null(f);
+		assert_int_equal(fscanf(f, "%63s", where), 1);
+		fclose(f);
+	} while (!strcmp(where, "0"));
 }
 
 void expect_in_cgroup(pid_t pid)

@@ -111,6 +111,9 @@ void unit_attach(struct unit *u);
 void unit_start(struct unit *u, unsigned int nr, unsigned int num);
 void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigned int num);
 void unit_detach(struct unit *u);
+/* How long a queue polls, and how much memory each queue keeps pinned. */
+void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us);
+void unit_pin_limit(struct unit *u, uint64_t bytes);
 
 /* Page-aligned guest memory. */
 void *unit_alloc(struct unit *u, size_t len);
@@ -152,6 +155,7 @@ int worker_count(pid_t pid);
 void expect_workers(pid_t pid, int nr);
 /* A process' worker of a queue: role 's' submits, 'c' completes. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
+void wait_for_sleep(pid_t worker);
 /* CGROUP has the task. */
 void expect_in_cgroup(pid_t pid);
 /* Replaces what a file in /sys says. */
@@ -175,6 +179,15 @@ int child_wait(pid_t pid);
 	if (err_ != (err))						\
 		fail_msg("%s: %ld (%s), expected %s", #expr, ret_, strerror(err_), \
 			 strerror(err));				\
+} while (0)
+
+/* In children a failed assertion must not return into the test runner. */
+#define child_check(expr) do {						\
+	if (!(expr)) {							\
+		fprintf(stderr, "child, line %d: %s (%s)\n", __LINE__, #expr, \
+			strerror(errno));				\
+		_exit(1);						\
+	}								\
 } while (0)
 
 #endif
