@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Busy polling: it finds requests without a kick, costs an idle device nothing, and ends. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#define DISK_SIZE	(4 * MIB)
+#define POLL_MAX_US	10000U	/* the most that the module polls */
+#define NR		32
+#define IDLE_MS		1000
+
+static const uint64_t plain = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+static const uint64_t event_index = FEATURES;
+
+static void start(struct unit *u, uint64_t features, uint32_t timeout_us)
+{
+	/* Completes neither at once nor late. */
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .delay_us = 200 };
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start_with(u, features, 1, 64);
+	unit_poll_timeout(u, 0, timeout_us);
+}
+
+/* Requests follow each other until one is found by polling and not by a kick. */
+static void expect_polling(struct unit *u)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct vhost_blk_stats before, after;
+
+	do {
+		assert_true(now_ms() < end);
+		before = unit_stats(u, 0);
+		expect_alive(u);
+		after = unit_stats(u, 0);
+	} while (after.polled == before.polled || after.kicks != before.kicks);
+}
+
+static uint64_t cpu_ns(pid_t worker)
+{
+	unsigned long long ns;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", worker);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%llu", &ns), 1);
+	fclose(f);
+	return ns;
+}
+
+static void requests_are_found_without_kicks(void **state)
+{
+	struct unit *u = *state;
+
+	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
+	expect_polling(u);
+	expect_reads(u, 0, 8, NR);
+}
+
+static void does_not_poll_unless_told(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i;
+
+	start(u, FEATURES, 0);
+	for (i = 0; i < 4 * NR; i++)
+		expect_alive(u);
+	assert_int_equal(unit_stats(u, 0).polled, 0);
+}
+
+/* Nobody wakes its workers, and they use no CPU. */
+static void idle_queue_costs_nothing(void **state)
+{
+	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct vhost_blk_stats before, after;
+	pid_t worker[2];
+	uint64_t cpu[2];
+	unsigned int i;
+
+	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
+	expect_polling(u);
+	for (i = 0; i < 2; i++)
+		worker[i] = worker_find(getpid(), "sc"[i], 0);
+	/* The last bit of CPU time may be counted a little late. */
+	do {
+		assert_true(now_ms() < end);
+		for (i = 0; i < 2; i++) {
+			wait_for_sleep(worker[i]);
+			cpu[i] = cpu_ns(worker[i]);
+		}
+		before = unit_stats(u, 0);
+		usleep(IDLE_MS * 1000);
+		after = unit_stats(u, 0);
+	} while (cpu_ns(worker[0]) != cpu[0] || cpu_ns(worker[1]) != cpu[1] ||
+		 after.submit_wakeups != before.submit_wakeups ||
+		 after.complete_wakeups != before.complete_wakeups);
+	expect_alive(u);
+}
+
+/* CPU time of a request, and of what is polled after it. */
+static uint64_t cost_of_one(struct unit *u, pid_t worker)
+{
+	uint64_t before = cpu_ns(worker);
+
+	expect_alive(u);
+	wait_for_sleep(worker);
+	return cpu_ns(worker) - before;
+}
+
+static void enormous_timeout_ends(void **state)
+{
+	uint64_t cost, best = UINT64_MAX;
+	struct unit *u = *state;
+	unsigned int i;
+	pid_t worker;
+
+	start(u, *(const uint64_t *)u->param, UINT32_MAX);
+	worker = worker_find(getpid(), 's', 0);
+	wait_for_sleep(worker);
+	/* Polling doubles each time: without a bound it would last a second by now. */
+	for (i = 0; i < 18; i++)
+		cost_of_one(u, worker);
+	for (i = 0; i < 5; i++) {
+		cost = cost_of_one(u, worker);
+		if (cost < best)
+			best = cost;
+	}
+	print_message("a request and the polling after it took %llu us\n",
+		      (unsigned long long)best / 1000);
+	assert_true(best < 10 * POLL_MAX_US * 1000ULL);
+}
+
+/* A guest that pauses for longer than the timeout is not polled for in vain. */
+static void pauses_make_it_back_off(void **state)
+{
+	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	uint64_t before, cost;
+	unsigned int i;
+	pid_t worker;
+
+	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
+	expect_polling(u);
+	worker = worker_find(getpid(), 's', 0);
+	do {
+		assert_true(now_ms() < end);
+		before = cpu_ns(worker);
+		for (i = 0; i < NR; i++) {
+			usleep(3 * POLL_MAX_US);
+			expect_alive(u);
+		}
+		wait_for_sleep(worker);
+		cost = cpu_ns(worker) - before;
+		print_message("a request took %llu us\n", (unsigned long long)cost / NR / 1000);
+	} while (cost > NR * POLL_MAX_US * 1000ULL / 2);
+}
+
+/*
+ * Who polls takes in what the disk has finished: the completion worker sleeps
+ * on, and the guest's next request is found before polling ends.
+ */
+static void completions_are_reaped_while_polling(void **state)
+{
+	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct vhost_blk_stats before, after;
+	uint64_t sector = 0;
+	uint8_t *buf;
+
+	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
+	buf = unit_alloc(u, 8 * KIB);
+	do {
+		assert_true(now_ms() < end);
+		before = unit_stats(u, 0);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, 4 * KIB),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector + 8, buf + 4 * KIB, 4 * KIB),
+				 VIRTIO_BLK_S_OK);
+		after = unit_stats(u, 0);
+		expect_pattern(buf, 8 * KIB, sector * SECTOR_SIZE, 1);
+		sector = (sector + 16) % (DISK_SIZE / SECTOR_SIZE);
+	} while (after.complete_wakeups != before.complete_wakeups ||
+		 after.polled == before.polled);
+}
+
+static void submit_reads(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * 4 * KIB, 4 * KIB);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	}
+	vq_submit(&u->vq[0]);
+}
+
+static void detach_while_polling(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i, round;
+	uint8_t *buf;
+
+	start(u, *(const uint64_t *)u->param, UINT32_MAX);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4 * KIB);
+	for (round = 0; round < 10; round++) {
+		expect_polling(u);
+		memset(buf, 0, NR * 4 * KIB);
+		submit_reads(u, req, buf);
+		unit_detach(u);
+		/* What was accepted has ended, the rest is left for the next attach. */
+		assert_int_equal((uint16_t)vq_get_base(&u->vq[0]), vq_used_idx(&u->vq[0]));
+		unit_attach(u);
+		for (i = 0; i < NR; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+		expect_pattern(buf, NR * 4 * KIB, 0, 1);
+	}
+}
+
+static void close_while_polling(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	uint8_t *buf;
+	uint16_t used;
+
+	start(u, *(const uint64_t *)u->param, UINT32_MAX);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4 * KIB);
+	expect_polling(u);
+	submit_reads(u, req, buf);
+	vhost_blk_close(&u->dev);
+	expect_workers(getpid(), 0);
+	used = vq_used_idx(&u->vq[0]);
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(vq_used_idx(&u->vq[0]), used);
+}
+
+static uint32_t timeout_of(struct unit *u)
+{
+	struct vhost_vring_state state = { .index = 0, .num = 1 };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_GET_VRING_BUSYLOOP_TIMEOUT, &state));
+	return state.num;
+}
+
+static void timeout_changes_while_running(void **state)
+{
+	static const uint32_t timeouts[] = { 1, 3, 50, 1000, POLL_MAX_US, UINT32_MAX, 0 };
+	struct unit *u = *state;
+	unsigned int i;
+
+	start(u, *(const uint64_t *)u->param, 0);
+	for (i = 0; i < 10 * ARRAY_SIZE(timeouts); i++) {
+		unit_poll_timeout(u, 0, timeouts[i % ARRAY_SIZE(timeouts)]);
+		assert_int_equal(timeout_of(u), timeouts[i % ARRAY_SIZE(timeouts)]);
+		expect_reads(u, i, 1, 8);
+	}
+}
+
+/* At once, though polling goes on finding requests. */
+static void timeout_of_0_ends_polling(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i, round;
+	uint64_t polled;
+
+	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
+	for (round = 0; round < 10; round++) {
+		unit_poll_timeout(u, 0, POLL_MAX_US);
+		expect_polling(u);
+		unit_poll_timeout(u, 0, 0);
+		/* Polling that was under way then may find one more. */
+		expect_alive(u);
+		polled = unit_stats(u, 0).polled;
+		for (i = 0; i < NR; i++)
+			expect_alive(u);
+		assert_int_equal(unit_stats(u, 0).polled, polled);
+	}
+}
+
+static void timeout_is_forgotten_with_the_owner(void **state)
+{
+	struct unit *u = *state;
+
+	start(u, FEATURES, 77);
+	expect_alive(u);
+	unit_detach(u);
+	assert_int_equal(timeout_of(u), 77);
+	unit_attach(u);
+	expect_alive(u);
+	assert_int_equal(timeout_of(u), 77);
+	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
+	assert_ok(ioctl(u->dev.fd, VHOST_SET_OWNER));
+	assert_int_equal(timeout_of(u), 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST_ON(requests_are_found_without_kicks, plain),
+		TEST_ON(requests_are_found_without_kicks, event_index),
+		TEST(does_not_poll_unless_told),
+		TEST_ON(idle_queue_costs_nothing, plain),
+		TEST_ON(idle_queue_costs_nothing, event_index),
+		TEST_ON(enormous_timeout_ends, plain),
+		TEST_ON(enormous_timeout_ends, event_index),
+		TEST_ON(pauses_make_it_back_off, plain),
+		TEST_ON(pauses_make_it_back_off, event_index),
+		TEST_ON(completions_are_reaped_while_polling, plain),
+		TEST_ON(completions_are_reaped_while_polling, event_index),
+		TEST_ON(detach_while_polling, plain),
+		TEST_ON(detach_while_polling, event_index),
+		TEST_ON(close_while_polling, plain),
+		TEST_ON(close_while_polling, event_index),
+		TEST_ON(timeout_changes_while_running, plain),
+		TEST_ON(timeout_changes_while_running, event_index),
+		TEST_ON(timeout_of_0_ends_polling, plain),
+		TEST_ON(timeout_of_0_ends_polling, event_index),
+		TEST(timeout_is_forgotten_with_the_owner),
+	};
+
+	return unit_run(argc, argv, "poll", tests, ARRAY_SIZE(tests));
+}
