@@ -222,6 +222,36 @@ static void data_across_regions(void **state)
 	log_one(u, log, VIRTIO_BLK_T_IN, 0, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
 }
 
+/* Reads into pages that were pinned before are no different. */
+static void pinned_pages(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request write;
+	struct vq_segment data;
+	uint8_t *log;
+	unsigned int i;
+	char *buf;
+
+	unit_any_disk(u, DISK_SIZE);
+	log = start_logging(u, 1, 16);
+	unit_detach(u);
+	unit_pin_limit(u, MIB);
+	unit_attach(u);
+	unit_requests(&write, 1, &u->vq[0]);
+	buf = (char *)unit_alloc(u, 4 * PAGE) + PAGE / 2;
+	data = unit_segment(u, buf, 3 * PAGE);
+	for (i = 1; i < 4; i++) {
+		/* The write pins them, since the log was looked at detached. */
+		assert_int_equal(unit_io_on(u, &write, VIRTIO_BLK_T_OUT, i, buf, 3 * PAGE),
+				 VIRTIO_BLK_S_OK);
+		want_memory(u, write.status, 1);
+		assert_int_equal(unit_stats(u, 0).pin_misses, 4 * i);
+		want_segments(&data, 1);
+		log_one(u, log, VIRTIO_BLK_T_IN, i, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
+		assert_int_equal(unit_stats(u, 0).pin_misses, 4 * i);
+	}
+}
+
 /* What the guest sees at two addresses is dirty at both. */
 static void memory_at_two_addresses(void **state)
 {
@@ -554,6 +584,7 @@ int main(int argc, char **argv)
 		TEST_ON(data_of_all_layouts, direct),
 		TEST_ON(data_across_regions, file),
 		TEST_ON(data_across_regions, direct),
+		TEST_ON(pinned_pages, direct),
 		TEST_ON(memory_at_two_addresses, direct),
 		TEST_ON(large_requests, file),
 		TEST_ON(large_requests, direct),

@@ -479,6 +479,35 @@ static void remapped_address(void **state)
 	expect_read(&s, 16);
 }
 
+/* Pages are kept pinned by where the owner has them, whatever the guest calls them. */
+static void remapped_address_with_pinned_pages(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	struct unit *u = *state;
+	char *other = unit_alloc(u, PAGE);
+	struct spread s;
+	unsigned int i;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	start_rings(u, 1);
+	unit_detach(u);
+	unit_pin_limit(u, MIB);
+	/* Nor does a queue behind an IOMMU poll. */
+	unit_poll_timeout(u, 0, UINT32_MAX);
+	unit_attach(u);
+	spread_init(u, &s, &u->vq[0], 1);
+	for (i = 0; i < 10; i++) {
+		iommu.host[page_of(s.segment[1].addr)] = i % 2 ? other : s.data;
+		assert_ok(invalidate(s.segment[1].addr, PAGE));
+		spread_submit(&s, VIRTIO_BLK_T_IN, i * 8);
+		expect_end(&s.req, VIRTIO_BLK_S_OK, PAGE + 1);
+		expect_pattern(i % 2 ? other : s.data, PAGE, i * PAGE, 1);
+	}
+	assert_int_equal(unit_stats(u, 0).pin_misses, 2);
+	assert_int_equal(unit_stats(u, 0).polled, 0);
+}
+
 static void invalidated_in_flight(void **state)
 {
 	enum { NR = 80 };	/* more than are published at once */
@@ -800,6 +829,7 @@ int main(int argc, char **argv)
 		TEST_IOTLB(denied_addresses_stop_the_ring),
 		TEST_IOTLB(permissions_hold),
 		TEST_IOTLB(remapped_address),
+		TEST_IOTLB(remapped_address_with_pinned_pages),
 		TEST_IOTLB(invalidated_in_flight),
 		TEST_IOTLB(detach_while_fetching_waits),
 		TEST_IOTLB(detach_while_publishing_waits),
