@@ -160,11 +160,11 @@ class Queue:
         area = self.base + 0x8000 + slot * 0x800
         self.machine.write(area, struct.pack("<IIQ", kind, 0, sector))
         self.machine.write(area + 0x10, b"\xff")
-        self.machine.write(area + 0x20, data or bytes(size))
+        self.machine.write(area + 0x200, data or bytes(size))
         first = 3 * slot
         writable = 0 if kind == WRITE else WRITABLE
         for number, (address, length, flags) in enumerate([
-                (area, 16, NEXT), (area + 0x20, size, NEXT | writable), (area + 0x10, 1, WRITABLE)]):
+                (area, 16, NEXT), (area + 0x200, size, NEXT | writable), (area + 0x10, 1, WRITABLE)]):
             self.machine.write(self.base + 16 * (first + number),
                                struct.pack("<QIHH", address, length, flags, first + number + 1))
         self.machine.write(self.available + 4 + 2 * (self.submitted % self.size), struct.pack("<H", first))
@@ -188,4 +188,4 @@ class Queue:
         area = self.submit(kind, sector, data, size)
         self.kick()
         self.wait()
-        return self.machine.read(area + 0x10, 1)[0], self.machine.read(area + 0x20, size)
+        return self.machine.read(area + 0x10, 1)[0], self.machine.read(area + 0x200, size)

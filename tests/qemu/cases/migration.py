@@ -93,7 +93,7 @@ def migrates_what_was_read():
         expect("completed at the target", queue.completed(), 17)
         expect("status", target.read(area + 0x10, 1)[0], OK)
         for sector in range(16):
-            expect("data", target.read(area + 0x20 + sector * 512, 512), bytes([sector + 1]) * 512)
+            expect("data", target.read(area + 0x200 + sector * 512, 512), bytes([sector + 1]) * 512)
 
 
 @test

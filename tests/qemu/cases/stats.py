@@ -2,7 +2,10 @@
 """What a person sees and says of the kernel's part of a disk: its counters, and where its workers run."""
 
 import os
+import re
+from pathlib import Path
 
+from disks import null_disk
 from harness import IOERR, MQ, OK, SIZE, add_device, disk, driven, node, refused, test
 from host import expect, expect_text, workers
 from machine import READ, WRITE, Machine
@@ -16,6 +19,11 @@ def affinities(machine):
     """The CPUs of each worker, by its name without QEMU's number."""
     return {name.rpartition("-")[2]: cpus
             for name, cpus in workers(machine.process, lambda task: os.sched_getaffinity(int(task.name)))}
+
+
+def pinned_pages(machine):
+    status = Path(f"/proc/{machine.process.pid}/status").read_text()
+    return int(re.search(r"^VmPin:\s*(\d+) kB", status, re.M)[1]) * 1024 // os.sysconf("SC_PAGE_SIZE")
 
 
 @test
@@ -42,7 +50,41 @@ def stats():
         expect("notifications of queue 1", second["signals"] + second["signals-saved"], 4)
         expect("all names", sorted(second), sorted(
             ["index", "read", "write", "flush", "discard", "write-zeroes", "secure-erase", "other", "kicks",
-             "submit-wakeups", "complete-wakeups", "batches", "signals", "signals-saved", "max-inflight", "inflight"]))
+             "submit-wakeups", "complete-wakeups", "batches", "signals", "signals-saved", "max-inflight", "inflight",
+             "polled", "pin-misses"]))
+
+
+@test
+def pin_limit():
+    """pin-limit keeps pages pinned until the driver is reset, and without it none is"""
+    for value, wanted in (0, 0), ("64K", 1):
+        with null_disk(size=64) as path, \
+                driven(*node(path, "host_device", ",cache.direct=on"), *disk(f",pin-limit={value}")) as (machine, driver):
+            driver.start()
+            for _ in range(2):
+                expect("a read", driver.queues[0].request(READ, 1)[0], OK)
+                expect(f"pages pinned with pin-limit={value}", pinned_pages(machine), wanted)
+            expect("pages not found pinned", machine.execute("qom-get", PATH)[0]["pin-misses"], wanted)
+            driver.reset()
+            expect("pages pinned after a reset", pinned_pages(machine), 0)
+
+
+@test
+def bad_pin_limit():
+    """a pin-limit that cannot be is refused, and the error names it and its range"""
+    with Machine(*node()) as machine:
+        with refused("pin-limit must be between 0 and 1G, not 1073741825"):
+            add_device(machine, **{"pin-limit": (1 << 30) + 1})
+        add_device(machine, **{"pin-limit": 1 << 30})
+
+
+@test
+def poll_us():
+    """poll-us reaches the kernel, by default as long as QEMU's own threads poll"""
+    for option, wanted in ("", 32), (",poll-us=0", 0), (",poll-us=100", 100):
+        with driven(*node(), *disk(option)) as (machine, driver):
+            driver.start()
+            expect("poll-us", machine.execute("qom-get", {**PATH, "property": "poll-us"}), wanted)
 
 
 @test

@@ -13,7 +13,7 @@ FIRST_FEATURES = sum(1 << bit for bit in (2, 4, 5, 6, 9, 10, 12, 24, 27, 28, 29,
 
 # What a module of the first release lacks, by default and when all of it is asked for.
 LACKING = "config-wce, discard, write-zeroes, secure-erase, topology"
-ALL = {"packed": "on", "in_order": "on", "worker-cpus": "0"}
+ALL = {"packed": "on", "in_order": "on", "worker-cpus": "0", "pin-limit": "64K"}
 
 
 def warnings(machine):
