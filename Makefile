@@ -66,7 +66,7 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
-bench: modules ## IOPS and latencies at ring level, next to others, interleaved (about 20 min)
+bench: modules ## IOPS and latencies at ring level, next to others, interleaved (about 5 min)
 	@bench/run
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others

@@ -48,7 +48,7 @@ def mounted(device, options="rw"):
     """The mount point of a file system on a block device or in an image."""
     shell("modprobe loop")
     with TemporaryDirectory() as place:
-        shell(f"mount -t ext4 -o {options} {device} {place}")
+        shell(f"mount -o {options} {device} {place}")
         try:
             yield place
         finally:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The disks that everyone is measured on, made in the test host.
+
+Each is a context that gives a path, and for a file a block device like the one that the file lies on.
+"""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[1]
+sys.path += [str(TREE / "tests/lib"), str(TREE / "tests/guest")]
+
+from backend import mounted  # noqa: E402
+from disks import null_disk  # noqa: E402
+from host import shell  # noqa: E402
+
+FILE_MEBIBYTES = 256
+# null_blk makes no more queues than the host has CPUs.
+NULL_BLK = {"size": 1024, "hw_queue_depth": 256, "submit_queues": 16}
+
+
+@contextmanager
+def block_device(**attributes):
+    with null_disk(**NULL_BLK, **attributes) as path:
+        yield path, None
+
+
+@contextmanager
+def file_on(filesystem):
+    with null_disk(**NULL_BLK, memory_backed=1) as below, null_disk(**NULL_BLK, memory_backed=1) as bare:
+        shell(f"mkfs.{filesystem} -q {below}")
+        with mounted(below) as place:
+            path = f"{place}/disk.raw"
+            # Neither a hole nor an extent that nobody has written is read from the disk.
+            for filled in path, bare:
+                shell(f"dd if=/dev/zero of={filled} bs=1M count={FILE_MEBIBYTES} oflag=direct")
+            yield path, bare
+
+
+BACKENDS = {
+    "null_blk": block_device,
+    "null_blk with a delay of 100 µs": lambda: block_device(irqmode=2, completion_nsec=100000),
+    "file on ext4": lambda: file_on("ext4"),
+    "file on xfs": lambda: file_on("xfs"),
+}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who competes at ring level, as options of fio."""
+
+import shlex
+from collections import namedtuple
+from pathlib import Path
+
+from backends import FILE_MEBIBYTES, TREE
+
+# vhost-blk, and what else of it there is to compare: by name, the options that make it so, of fio's engine and of ringcount.
+VARIANTS = {
+    "vhost-blk": (),
+}
+
+VHOST_USER_QUEUES = 7
+VHOST_USER_LIMIT = ("the memory of each job has a descriptor of its own, and a vhost-user message carries eight of them:"
+                    f" {VHOST_USER_QUEUES} queues at most")
+
+# options(queues) are fio's; of more than queues_max there is nothing to measure, and left_out says why.
+Contestant = namedtuple("Contestant", "options queues_max left_out", defaults=[16, None])
+
+
+def contestants(disk, bare, socket):
+    """By name, those on a disk, and on the block device that it is to be compared with if there is one."""
+    ring = f"--ioengine=external:{TREE}/build/bench/vhost.so"
+    # The file's size, so that each reads as much.
+    size = f"--size={FILE_MEBIBYTES}m"
+
+    def vhost(path, *more):
+        return lambda queues: [ring, f"--queues={queues}", *more, f"--filename={path}", size]
+
+    def fio(engine, path):
+        return lambda queues: [f"--ioengine={engine}", f"--filename={path}", size]
+
+    found = {name: Contestant(vhost(disk, *more)) for name, more in VARIANTS.items()}
+    found["vhost-user-blk"] = Contestant(vhost(disk, f"--socket={socket}"), VHOST_USER_QUEUES, VHOST_USER_LIMIT)
+    found["io_uring"] = Contestant(fio("io_uring", disk))
+    found["libaio"] = Contestant(fio("libaio", disk))
+    if bare:
+        found["vhost-blk on the block device"] = Contestant(vhost(bare))
+        found["io_uring on the block device"] = Contestant(fio("io_uring", bare))
+    return found
+
+
+def command_line(command):
+    """As one would type it in the tree."""
+    program, *words = command
+    return shlex.join([Path(program).name, *words]).replace(f"{TREE}/", "")

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What measuring at ring level and in a guest have in common: fio's part, and the daemon that serves vhost-user."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests/lib"))
+
+from host import Failure, wait_until  # noqa: E402
+
+SECONDS = 1  # that fio measures, after half as many that it does not
+PERCENTILES = (50, 99, 99.9)
+
+
+def fio_options(queues):
+    """What makes fio measure, with as many jobs as the disk has queues."""
+    return ["--direct=1", "--time_based", f"--runtime={SECONDS}", f"--ramp_time={SECONDS / 2}s", "--thread",
+            f"--numjobs={queues}", "--group_reporting", "--unified_rw_reporting=1",
+            "--percentile_list=" + ":".join(map(str, PERCENTILES)), "--output-format=json"]
+
+
+def fio_figures(output):
+    """What fio measured: IOPS, and completion latencies in µs."""
+    mixed = json.loads(output[output.index("{"):])["jobs"][0]["mixed"]
+    latency = mixed["clat_ns"]
+    return {"iops": mixed["iops"], "mean": latency["mean"] / 1000,
+            **{f"p{percent:g}": latency["percentile"][f"{percent:.6f}"] / 1000 for percent in PERCENTILES}}
+
+
+@contextmanager
+def storage_daemon(program, disk, queues):
+    """A vhost-user-blk export of the disk: its socket, its process, and the command that made it."""
+    driver = "host_device" if Path(disk).is_block_device() else "file"
+    with tempfile.TemporaryDirectory() as directory:
+        address = f"{directory}/vhost-user"
+        command = [program, "--blockdev", f"driver={driver},node-name=disk,filename={disk},cache.direct=on,aio=io_uring",
+                   "--object", "iothread,id=iothread",
+                   "--export", "type=vhost-user-blk,id=export,node-name=disk,iothread=iothread,writable=on"
+                   f",num-queues={queues},addr.type=unix,addr.path={address}"]
+        process = subprocess.Popen(command)
+        try:
+            wait_until(lambda: process.poll() is not None or Path(address).exists(),
+                       lambda: "qemu-storage-daemon does not listen")
+            if process.poll() is not None:
+                raise Failure(f"qemu-storage-daemon ended: {process.returncode}")
+            yield address, process, command
+        finally:
+            process.kill()
+            process.wait()
