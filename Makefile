@@ -10,7 +10,7 @@ LANES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest soak \
-	modules tests qemu shell bench instructions profile install dkms-install uninstall clean \
+	modules tests qemu shell bench bench-full instructions profile install dkms-install uninstall clean \
 	clean-cache
 
 help: ## list the targets
@@ -66,10 +66,13 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
-bench: modules ## IOPS and latencies at ring level, next to others, interleaved (about 5 min)
+bench: modules ## times and instructions next to others: what is to be reached, and a report (10 min)
 	@bench/run
 
-instructions: modules ## instructions per 4 KiB random read at ring level, next to others
+bench-full: modules ## the same with every job on every kind of disk (3 hours)
+	@bench/run --full
+
+instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)
 	@bench/instructions
 
 profile: modules ## which functions of the kernel they are (DEPTH=1 reads in flight)
