@@ -7,7 +7,8 @@ from pathlib import Path
 
 from backends import FILE_MEBIBYTES, TREE
 
-# vhost-blk, and what else of it there is to compare: by name, the options that make it so, of fio's engine and of ringcount.
+# vhost-blk, and what else of it there is to compare, as "vhost-blk, NAME": the options that make it so, which fio's engine
+# and ringcount both take.
 VARIANTS = {
     "vhost-blk": (),
 }

@@ -38,7 +38,7 @@ class Results:
         self.times = {}
         self.instructions = {}
         for document in documents:
-            kind = self.times if "runs" in document else self.instructions
+            kind = self.instructions if "instructions" in document else self.times
             key = document["level"], document["backend"]
             if key in kind:
                 sys.exit(f"two documents of {' level, '.join(key)}")

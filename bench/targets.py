@@ -95,6 +95,12 @@ def file_iops(results):
                   results.ratios(ring, job, OURS, f"{LIMIT} on the block device"), "; ".join(beside))
 
 
+def idle(results):
+    found = results.times[RING].get("idle", {}) if RING in results.times else {}
+    return [Target(f"ring, how often the workers of an idle device run in 10 s{name.removeprefix(OURS)}", 0, False, [count])
+            for name, count in found.items()] or [Target("ring, how often the workers of an idle device run in 10 s", 0, False)]
+
+
 def targets(results):
     return [
         guest_iops(results, 1, 1, 2.0),
@@ -108,4 +114,5 @@ def targets(results):
         guest_instructions(results, 1, 0.40),
         guest_instructions(results, 32, 0.35),
         file_iops(results),
+        *idle(results),
     ]
