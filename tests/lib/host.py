@@ -29,6 +29,12 @@ def shell(command):
     return done.stdout.strip()
 
 
+def accelerator():
+    """What the test host itself runs under."""
+    sources = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource").read_text()
+    return "KVM" if "kvm-clock" in sources else "emulated (TCG)"
+
+
 def load_module():
     shell(f"{TREE}/tests/lib/load-module")
 
