@@ -38,9 +38,10 @@ def file_on(filesystem):
             yield path, bare
 
 
+# What it is, and the context.
 BACKENDS = {
-    "null_blk": block_device,
-    "null_blk with a delay of 100 µs": lambda: block_device(irqmode=2, completion_nsec=100000),
-    "file on ext4": lambda: file_on("ext4"),
-    "file on xfs": lambda: file_on("xfs"),
+    "null_blk": ("null_blk", block_device),
+    "delayed": ("null_blk with a completion delay of 100 µs", lambda: block_device(irqmode=2, completion_nsec=100000)),
+    "ext4": ("file on ext4", lambda: file_on("ext4")),
+    "xfs": ("file on xfs", lambda: file_on("xfs")),
 }

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """What measuring at ring level and in a guest have in common: fio's part, and the daemon that serves vhost-user."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,18 +13,17 @@ from host import Failure, wait_until  # noqa: E402
 
 SECONDS = 1  # that fio measures, after half as many that it does not
 PERCENTILES = (50, 99, 99.9)
+TIMED = ["--time_based", f"--runtime={SECONDS}", f"--ramp_time={SECONDS / 2}s"]
 
 
 def fio_options(queues):
-    """What makes fio measure, with as many jobs as the disk has queues."""
-    return ["--direct=1", "--time_based", f"--runtime={SECONDS}", f"--ramp_time={SECONDS / 2}s", "--thread",
-            f"--numjobs={queues}", "--group_reporting", "--unified_rw_reporting=1",
+    """What else fio is told, to have a job for each queue, and to give what fio_figures() understands."""
+    return ["--direct=1", "--thread", f"--numjobs={queues}", "--group_reporting", "--unified_rw_reporting=1",
             "--percentile_list=" + ":".join(map(str, PERCENTILES)), "--output-format=json"]
 
 
-def fio_figures(output):
-    """What fio measured: IOPS, and completion latencies in µs."""
-    mixed = json.loads(output[output.index("{"):])["jobs"][0]["mixed"]
+def fio_figures(mixed):
+    """What fio measured of all directions together: IOPS, and completion latencies in µs."""
     latency = mixed["clat_ns"]
     return {"iops": mixed["iops"], "mean": latency["mean"] / 1000,
             **{f"p{percent:g}": latency["percentile"][f"{percent:.6f}"] / 1000 for percent in PERCENTILES}}
@@ -37,7 +35,8 @@ def storage_daemon(program, disk, queues):
     driver = "host_device" if Path(disk).is_block_device() else "file"
     with tempfile.TemporaryDirectory() as directory:
         address = f"{directory}/vhost-user"
-        command = [program, "--blockdev", f"driver={driver},node-name=disk,filename={disk},cache.direct=on,aio=io_uring",
+        command = [program,
+                   "--blockdev", f"driver={driver},node-name=disk,filename={disk},cache.direct=on,aio=io_uring",
                    "--object", "iothread,id=iothread",
                    "--export", "type=vhost-user-blk,id=export,node-name=disk,iothread=iothread,writable=on"
                    f",num-queues={queues},addr.type=unix,addr.path={address}"]

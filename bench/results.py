@@ -70,6 +70,18 @@ class Results:
     def jobs(self, key):
         return list(dict.fromkeys(run["job"] for run in self.times[key]["runs"]))
 
+    @staticmethod
+    def counts(document):
+        """Per I/O, by job and contestant: what was counted, the median of the times it was."""
+        found = {}
+        for row in document.get("counts", []):
+            counters = found.setdefault(row["job"], {}).setdefault(row["contestant"], {})
+            for name, count in row.items():
+                if name not in ("job", "contestant", "round", "requests"):
+                    counters.setdefault(name, []).append(count)
+        return {job: {who: {name: median(counts) for name, counts in counters.items()} for who, counters in rows.items()}
+                for job, rows in found.items()}
+
     def executed(self, key, job):
         """The rows of instructions of a job, by contestant."""
         rows = self.instructions[key]["instructions"] if key in self.instructions else []
