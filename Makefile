@@ -10,11 +10,11 @@ LANES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest soak \
-	modules tests qemu shell bench bench-full instructions profile install dkms-install uninstall clean \
-	clean-cache
+	modules tests qemu shell bench bench-full instructions guest-instructions profile install \
+	dkms-install uninstall clean clean-cache
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: KERNELS = $(KERNEL)
 demo: modules ## show a guest doing verified I/O through vhost-blk, set-up included
@@ -74,6 +74,9 @@ bench-full: modules ## the same with every job on every kind of disk (3 hours)
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)
 	@bench/instructions
+
+guest-instructions: modules ## instructions per 4 KiB random read of a guest, next to others
+	@bench/guest-instructions
 
 profile: modules ## which functions of the kernel they are (DEPTH=1 reads in flight)
 	@bench/profile --kernel $(KERNEL) --depth $(DEPTH)
