@@ -66,10 +66,10 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
-bench: modules ## times and instructions next to others: what is to be reached, and a report (10 min)
+bench: modules ## times and instructions next to others: what is to be reached, and a report (1 hour)
 	@bench/run
 
-bench-full: modules ## the same with every job on every kind of disk (3 hours)
+bench-full: modules ## the same with every job on every kind of disk (many hours)
 	@bench/run --full
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)

@@ -11,6 +11,8 @@ from backends import FILE_MEBIBYTES, TREE
 # and ringcount both take.
 VARIANTS = {
     "vhost-blk": (),
+    "vhost-blk, busy polling": ("--poll_us=50",),
+    "vhost-blk, pinned memory": ("--pin=16777216",),
 }
 
 VHOST_USER_QUEUES = 7
