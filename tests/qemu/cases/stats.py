@@ -80,7 +80,7 @@ def bad_pin_limit():
 
 @test
 def poll_us():
-    """poll-us reaches the kernel, by default as long as QEMU's own threads poll"""
+    """poll-us is by default the time for which QEMU's own threads poll, and can be another"""
     for option, wanted in ("", 32), (",poll-us=0", 0), (",poll-us=100", 100):
         with driven(*node(), *disk(option)) as (machine, driver):
             driver.start()
