@@ -18,6 +18,12 @@ def run(results, device):
             load_module()
         with results.check("one queue: boot"):
             guest = stack.enter_context(Guest(disks))
+        with results.check("one queue: scripts arrive whole while what earlier ones left running ends"):
+            guest.run("(while [ ! -e /tmp/stop ]; do (true &); done) &")
+            for number in range(4):
+                words = f"{number} {'x' * 400}"
+                expect("what a script says", guest.run(f"echo {words}"), words + "\n")
+            guest.run("touch /tmp/stop")
         with results.check("one queue: the disks' identity"):
             check_identity(guest, "vda", disks[0])
             check_identity(guest, "vdb", disks[1])
