@@ -44,6 +44,11 @@
 /* cpu_relax() between two looks at the ring. */
 #define VHOST_BLK_POLL_PAUSES	8
 
+/* Requests submitted before the guest is told of those that completed. */
+#define VHOST_BLK_HOLD_MAX	16u
+/* Most times in turn that it is told at once because waiting did not pay. */
+#define VHOST_BLK_HOLD_BACKOFF	1023u
+
 /* Bytes that each queue may keep pinned. */
 #define VHOST_BLK_MAX_PINNED	SZ_1G
 
@@ -184,6 +189,10 @@ struct vhost_blk_req {
  * @serving:	@submitter is awake and will look at @done before it sleeps
  * @poll_ns:	@submitter polls for so long before it sleeps, its own
  * @idle_since:	when it had no more to do, its own
+ * @unreaped:	requests submitted since @submitter looked at @done, its own
+ * @hold_skip:	times not to hold completions back, @submitter's own
+ * @hold_backoff: times it was last time, @submitter's own
+ * @hold_won:	requests came while completions were held back, @submitter's own
  * @done:	requests whose attempt ended, pushed from any context
  * @inflight:	requests fetched and not yet used, under vq->mutex
  * @broken:	the ring is corrupt and not served, under vq->mutex
@@ -221,6 +230,10 @@ struct vhost_blk_queue {
 	bool serving;
 	u64 poll_ns;
 	u64 idle_since;
+	unsigned int unreaped;
+	unsigned int hold_skip;
+	unsigned int hold_backoff;
+	bool hold_won;
 	struct llist_head done;
 	unsigned int inflight;
 	bool broken;

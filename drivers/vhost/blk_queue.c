@@ -476,25 +476,59 @@ static bool vhost_blk_is_available(struct vhost_blk_queue *q)
 	       vhost16_to_cpu(vq, idx) != vq->last_avail_idx;
 }
 
+/*
+ * Whether the guest should be told of what has completed a moment later, for
+ * then it may hear of more at once.  That pays while it goes on making requests
+ * meanwhile.  Where it does not it waits for an answer, and holding that back is
+ * tried again ever more seldom.
+ */
+static bool vhost_blk_may_hold(struct vhost_blk_queue *q)
+{
+	if (!q->poll_ns || q->unreaped >= VHOST_BLK_HOLD_MAX)
+		return false;
+	if (!q->hold_skip)
+		return true;
+	q->hold_skip--;
+	return false;
+}
+
+static void vhost_blk_end_hold(struct vhost_blk_queue *q)
+{
+	if (q->hold_won)
+		q->hold_backoff = 0;
+	else
+		q->hold_backoff = min(2 * q->hold_backoff + 1,
+				      VHOST_BLK_HOLD_BACKOFF);
+	q->hold_skip = q->hold_backoff;
+	q->hold_won = false;
+	q->unreaped = 0;
+}
+
 /* Watches the ring and the done list for a while; true if the ring has work. */
 static bool vhost_blk_poll(struct vhost_blk_queue *q, u64 ns)
 {
-	u64 start = local_clock();
+	u64 hold = vhost_blk_poll_max_ns(q) / 2;
+	u64 idle, start = local_clock();
 	unsigned int i;
 
 	do {
 		if (vhost_blk_is_available(q)) {
 			WRITE_ONCE(q->polled, q->polled + 1);
+			q->hold_won |= !!q->unreaped;
 			return true;
-		}
-		if (!llist_empty(&q->done)) {
-			vhost_blk_reap(q);
-			start = local_clock();
 		}
 		/* Whoever writes the ring wants its cache line too. */
 		for (i = 0; i < VHOST_BLK_POLL_PAUSES; i++)
 			cpu_relax();
-	} while (local_clock() - start < ns && !need_resched() &&
+		idle = local_clock() - start;
+		if (!llist_empty(&q->done) && (!q->unreaped || idle >= hold)) {
+			if (q->unreaped)
+				vhost_blk_end_hold(q);
+			vhost_blk_reap(q);
+			start = local_clock();
+			idle = 0;
+		}
+	} while ((idle < ns || !llist_empty(&q->done)) && !need_resched() &&
 		 !kthread_should_stop());
 	return false;
 }
@@ -531,7 +565,12 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 		for (i = 0; i < n; i++)
 			vhost_blk_req_submit(batch[i]);
 		blk_finish_plug(&plug);
-		vhost_blk_reap(q);
+		q->unreaped += n;
+		/* Nothing is held back while another task runs. */
+		if (need_resched() || !vhost_blk_may_hold(q)) {
+			vhost_blk_reap(q);
+			q->unreaped = 0;
+		}
 		cond_resched();
 	}
 	WRITE_ONCE(q->serving, false);
@@ -539,6 +578,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 	smp_mb();
 	if (!llist_empty(&q->done))
 		vhost_blk_reap(q);
+	q->unreaped = 0;
 }
 
 static int vhost_blk_submitter(void *data)

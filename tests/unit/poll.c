@@ -129,6 +129,13 @@ static void bind_to(pid_t pid, unsigned int cpu)
 	assert_ok(sched_setaffinity(pid, sizeof(set), &set));
 }
 
+/* Polling ends early where somebody wants the CPU. */
+static void keep_apart(pid_t worker)
+{
+	bind_to(0, 0);
+	bind_to(worker, 1);
+}
+
 static void enormous_timeout_ends(void **state)
 {
 	struct unit *u = *state;
@@ -139,10 +146,8 @@ static void enormous_timeout_ends(void **state)
 
 	start(u, *(const uint64_t *)u->param, UINT32_MAX);
 	worker = worker_find(getpid(), 's', 0);
-	/* Polling ends early where somebody wants the CPU. */
 	assert_ok(sched_getaffinity(0, sizeof(own), &own));
-	bind_to(0, 0);
-	bind_to(worker, 1);
+	keep_apart(worker);
 	wait_for_sleep(worker);
 	/* It doubles each time: without a bound it would last a second by now. */
 	for (i = 0; i < 18; i++)
@@ -276,6 +281,109 @@ static void close_while_polling(void **state)
 	assert_int_equal(vq_used_idx(&u->vq[0]), used);
 }
 
+/* On a disk that is fast, with a ring on which every answer is worth a signal. */
+static void start_fast(struct unit *u)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .delay_us = 50 };
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start_with(u, plain, 1, 64);
+	unit_poll_timeout(u, 0, POLL_MAX_US);
+	expect_polling(u);
+}
+
+/* Of two requests of which the second comes while the first is held back the guest hears at once. */
+static void answers_wait_for_each_other(void **state)
+{
+	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct vhost_blk_stats before, after;
+	struct blk_request req[2];
+	unsigned int i;
+	uint8_t *buf;
+
+	start_fast(u);
+	unit_requests(req, 2, &u->vq[0]);
+	buf = unit_alloc(u, 2 * 4 * KIB);
+	do {
+		assert_true(now_ms() < end);
+		before = unit_stats(u, 0);
+		for (i = 0; i < 2; i++) {
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4 * KIB,
+					4 * KIB);
+			usleep(POLL_MAX_US / 10);
+		}
+		for (i = 0; i < 2; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+		expect_pattern(buf, 2 * 4 * KIB, 0, 1);
+		after = unit_stats(u, 0);
+	} while (after.batches != before.batches + 2 || after.signals != before.signals + 1);
+}
+
+/* A guest that waits for each answer gets most of them without a wait of half the timeout. */
+static void lone_answers_do_not_wait(void **state)
+{
+	struct unit *u = *state;
+	int64_t start_ms, end = now_ms() + TIMEOUT_MS;
+	unsigned int i;
+	cpu_set_t own;
+
+	start_fast(u);
+	assert_ok(sched_getaffinity(0, sizeof(own), &own));
+	keep_apart(worker_find(getpid(), 's', 0));
+	do {
+		start_ms = now_ms();
+		assert_true(start_ms < end);
+		for (i = 0; i < 4 * NR; i++)
+			expect_alive(u);
+	} while (now_ms() - start_ms >= 4 * NR * POLL_MAX_US / 2 / 1000);
+	assert_ok(sched_setaffinity(0, sizeof(own), &own));
+}
+
+/* Whether a guest that goes on and on, whose first answers are held back, hears of them before it pauses. */
+static bool hears_meanwhile(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	uint16_t first, midway, last;
+	unsigned int i;
+
+	do {
+		first = vq_used_idx(&u->vq[0]);
+		for (i = 0; i < NR; i++) {
+			if (i == NR / 4)
+				midway = vq_used_idx(&u->vq[0]);
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4 * KIB,
+					4 * KIB);
+			usleep(POLL_MAX_US / 100);
+		}
+		last = vq_used_idx(&u->vq[0]);
+		for (i = 0; i < NR; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+		expect_pattern(buf, NR * 4 * KIB, 0, 1);
+	} while (midway != first);
+	return last != first;
+}
+
+static void endless_requests_are_answered(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i, heard = 0;
+	cpu_set_t own;
+	uint8_t *buf;
+
+	start_fast(u);
+	assert_ok(sched_getaffinity(0, sizeof(own), &own));
+	keep_apart(worker_find(getpid(), 's', 0));
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4 * KIB);
+	/* The worker may be held up, and then hears of all at once. */
+	for (i = 0; i < 5; i++)
+		heard += hears_meanwhile(u, req, buf);
+	assert_true(heard >= 3);
+	assert_ok(sched_setaffinity(0, sizeof(own), &own));
+}
+
 static uint32_t timeout_of(struct unit *u)
 {
 	struct vhost_vring_state state = { .index = 0, .num = 1 };
@@ -349,6 +457,9 @@ int main(int argc, char **argv)
 		TEST_ON(pauses_make_it_back_off, event_index),
 		TEST_ON(completions_are_reaped_while_polling, plain),
 		TEST_ON(completions_are_reaped_while_polling, event_index),
+		TEST(answers_wait_for_each_other),
+		TEST(lone_answers_do_not_wait),
+		TEST(endless_requests_are_answered),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
 		TEST_ON(close_while_polling, plain),
