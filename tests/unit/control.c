@@ -124,20 +124,8 @@ static void io_stat_names_the_owners_cgroup(void **state)
 /* Nanoseconds of CPU time that both workers have had. */
 static uint64_t worker_time(void)
 {
-	unsigned long long time, sum = 0;
-	unsigned int i;
-	char path[64];
-	FILE *f;
-
-	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/schedstat", worker_find(getpid(), "sc"[i], 0));
-		f = fopen(path, "re");
-		assert_non_null(f);
-		assert_int_equal(fscanf(f, "%llu", &time), 1);
-		fclose(f);
-		sum += time;
-	}
-	return sum;
+	return worker_cpu_ns(worker_find(getpid(), 's', 0)) +
+	       worker_cpu_ns(worker_find(getpid(), 'c', 0));
 }
 
 /* Keeps the ring full for a while; returns the workers' share of a CPU in per cent. */

@@ -27,15 +27,6 @@ static int bind_queue(struct unit *u, unsigned int index, unsigned int cpu)
 	return set_affinity(u, index, &mask, sizeof(mask));
 }
 
-static void confine(pid_t pid, unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	assert_ok(sched_setaffinity(pid, sizeof(set), &set));
-}
-
 static uint64_t affinity_of(pid_t pid)
 {
 	uint64_t mask = 0;
@@ -105,7 +96,7 @@ static void bound_workers_stay_under_load(void **state)
 	expect_affinity(1, 3);
 	s = worker_find(getpid(), 's', 0);
 	c = worker_find(getpid(), 'c', 0);
-	confine(0, !cpu);
+	unit_bind(0, !cpu);
 	/* Until it works for the first time, a worker is where it was made. */
 	for (i = 0; i < 10; i++)
 		expect_alive(u);
@@ -169,7 +160,7 @@ static void *attach_from_another_cpu(void *arg)
 {
 	struct unit *u = arg;
 
-	confine(0, 0);
+	unit_bind(0, 0);
 	return (void *)(long)vhost_blk_attach(&u->dev, u->disk);
 }
 
@@ -183,7 +174,7 @@ static void the_main_thread_says_where(void **state)
 	unit_memfd(u, MIB);
 	unit_open(u, FEATURES);
 	unit_vqs(u, 1, 16);
-	confine(0, 1);
+	unit_bind(0, 1);
 	assert_int_equal(pthread_create(&thread, NULL, attach_from_another_cpu, u), 0);
 	assert_int_equal(pthread_join(thread, &ret), 0);
 	assert_null(ret);
@@ -253,10 +244,8 @@ static void the_cpuset_is_the_limit(void **state)
 static int placement_teardown(void **state)
 {
 	int ret = cgroup_teardown(state);
-	cpu_set_t all;
 
-	memset(&all, 0xff, sizeof(all));
-	assert_ok(sched_setaffinity(0, sizeof(all), &all));
+	unit_unbind(0);
 	return ret;
 }
 

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include <sched.h>
 #include <stdlib.h>
 
 #define DISK_SIZE	(4 * MIB)
@@ -37,20 +36,6 @@ static void expect_polling(struct unit *u)
 		expect_alive(u);
 		after = unit_stats(u, 0);
 	} while (after.polled == before.polled || after.kicks != before.kicks);
-}
-
-static uint64_t cpu_ns(pid_t worker)
-{
-	unsigned long long ns;
-	char path[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/schedstat", worker);
-	f = fopen(path, "re");
-	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%llu", &ns), 1);
-	fclose(f);
-	return ns;
 }
 
 static void requests_are_found_without_kicks(void **state)
@@ -92,12 +77,12 @@ static void idle_queue_costs_nothing(void **state)
 		assert_true(now_ms() < end);
 		for (i = 0; i < 2; i++) {
 			wait_for_sleep(worker[i]);
-			cpu[i] = cpu_ns(worker[i]);
+			cpu[i] = worker_cpu_ns(worker[i]);
 		}
 		before = unit_stats(u, 0);
 		usleep(IDLE_MS * 1000);
 		after = unit_stats(u, 0);
-	} while (cpu_ns(worker[0]) != cpu[0] || cpu_ns(worker[1]) != cpu[1] ||
+	} while (worker_cpu_ns(worker[0]) != cpu[0] || worker_cpu_ns(worker[1]) != cpu[1] ||
 		 after.submit_wakeups != before.submit_wakeups ||
 		 after.complete_wakeups != before.complete_wakeups);
 	expect_alive(u);
@@ -106,11 +91,11 @@ static void idle_queue_costs_nothing(void **state)
 /* CPU time of a request, and of what is polled after it. */
 static uint64_t cost_of_one(struct unit *u, pid_t worker)
 {
-	uint64_t before = cpu_ns(worker);
+	uint64_t before = worker_cpu_ns(worker);
 
 	expect_alive(u);
 	wait_for_sleep(worker);
-	return cpu_ns(worker) - before;
+	return worker_cpu_ns(worker) - before;
 }
 
 static int compare(const void *a, const void *b)
@@ -120,20 +105,11 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void bind_to(pid_t pid, unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	assert_ok(sched_setaffinity(pid, sizeof(set), &set));
-}
-
 /* Polling ends early where somebody wants the CPU. */
 static void keep_apart(pid_t worker)
 {
-	bind_to(0, 0);
-	bind_to(worker, 1);
+	unit_bind(0, 0);
+	unit_bind(worker, 1);
 }
 
 static void enormous_timeout_ends(void **state)
@@ -141,12 +117,10 @@ static void enormous_timeout_ends(void **state)
 	struct unit *u = *state;
 	uint64_t cost[9];
 	unsigned int i;
-	cpu_set_t own;
 	pid_t worker;
 
 	start(u, *(const uint64_t *)u->param, UINT32_MAX);
 	worker = worker_find(getpid(), 's', 0);
-	assert_ok(sched_getaffinity(0, sizeof(own), &own));
 	keep_apart(worker);
 	wait_for_sleep(worker);
 	/* It doubles each time: without a bound it would last a second by now. */
@@ -154,7 +128,7 @@ static void enormous_timeout_ends(void **state)
 		cost_of_one(u, worker);
 	for (i = 0; i < ARRAY_SIZE(cost); i++)
 		cost[i] = cost_of_one(u, worker);
-	assert_ok(sched_setaffinity(0, sizeof(own), &own));
+	unit_unbind(0);
 	qsort(cost, ARRAY_SIZE(cost), sizeof(cost[0]), compare);
 	print_message("a request and the polling after it took %llu us\n",
 		      (unsigned long long)cost[ARRAY_SIZE(cost) / 2] / 1000);
@@ -327,10 +301,8 @@ static void lone_answers_do_not_wait(void **state)
 	struct unit *u = *state;
 	int64_t start_ms, end = now_ms() + TIMEOUT_MS;
 	unsigned int i;
-	cpu_set_t own;
 
 	start_fast(u);
-	assert_ok(sched_getaffinity(0, sizeof(own), &own));
 	keep_apart(worker_find(getpid(), 's', 0));
 	do {
 		start_ms = now_ms();
@@ -338,7 +310,7 @@ static void lone_answers_do_not_wait(void **state)
 		for (i = 0; i < 4 * NR; i++)
 			expect_alive(u);
 	} while (now_ms() - start_ms >= 4 * NR * POLL_MAX_US / 2 / 1000);
-	assert_ok(sched_setaffinity(0, sizeof(own), &own));
+	unit_unbind(0);
 }
 
 /* Whether a guest that goes on and on, whose first answers are held back, hears of them before it pauses. */
@@ -369,11 +341,9 @@ static void endless_requests_are_answered(void **state)
 	struct unit *u = *state;
 	struct blk_request req[NR];
 	unsigned int i, heard = 0;
-	cpu_set_t own;
 	uint8_t *buf;
 
 	start_fast(u);
-	assert_ok(sched_getaffinity(0, sizeof(own), &own));
 	keep_apart(worker_find(getpid(), 's', 0));
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * 4 * KIB);
@@ -381,7 +351,7 @@ static void endless_requests_are_answered(void **state)
 	for (i = 0; i < 5; i++)
 		heard += hears_meanwhile(u, req, buf);
 	assert_true(heard >= 3);
-	assert_ok(sched_setaffinity(0, sizeof(own), &own));
+	unit_unbind(0);
 }
 
 static uint32_t timeout_of(struct unit *u)

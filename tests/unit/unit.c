@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -486,6 +487,37 @@ void wait_for_sleep(pid_t worker)
 		assert_int_equal(fscanf(f, "%63s", where), 1);
 		fclose(f);
 	} while (!strcmp(where, "0"));
+}
+
+uint64_t worker_cpu_ns(pid_t worker)
+{
+	unsigned long long ns;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", worker);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%llu", &ns), 1);
+	fclose(f);
+	return ns;
+}
+
+void unit_bind(pid_t pid, unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	assert_ok(sched_setaffinity(pid, sizeof(set), &set));
+}
+
+void unit_unbind(pid_t pid)
+{
+	cpu_set_t all;
+
+	memset(&all, 0xff, sizeof(all));
+	assert_ok(sched_setaffinity(pid, sizeof(all), &all));
 }
 
 void expect_in_cgroup(pid_t pid)

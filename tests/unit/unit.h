@@ -156,6 +156,10 @@ void expect_workers(pid_t pid, int nr);
 /* A process' worker of a queue: role 's' submits, 'c' completes. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
 void wait_for_sleep(pid_t worker);
+uint64_t worker_cpu_ns(pid_t worker);
+/* A task, 0 for the caller, runs on that CPU only; or anywhere again. */
+void unit_bind(pid_t pid, unsigned int cpu);
+void unit_unbind(pid_t pid);
 /* CGROUP has the task. */
 void expect_in_cgroup(pid_t pid);
 /* Replaces what a file in /sys says. */
