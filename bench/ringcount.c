@@ -4,22 +4,27 @@
  * /dev/vhost-blk, and marks start and end for the icount plugin.
  *
  *   ringcount [--poll_us=N] [--pin=N] DISK DEPTH READS
+ *   ringcount [--poll_us=N] [--pin=N] --idle=QUEUES DISK
  *
- * The options are those of the fio engine.
+ * The options are those of the fio engine. With --idle it starts so many queues
+ * instead, says so, and keeps them until its input ends.
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "blk.h"
 #include "icount/mark.h"
 
 #define QUEUE_SIZE	256
+#define QUEUES_MAX	128
 #define DEPTH_MAX	64
 #define READ_SIZE	4096
 #define MEMORY_SIZE	(4u << 20)
@@ -34,6 +39,7 @@ static uint64_t disk_reads;	/* size of the disk, in reads */
 static uint64_t seed = 1;
 static struct vhost_vring_state poll_us;
 static struct vhost_blk_pin_limit pin;
+static unsigned long idle;	/* queues; 0: one, that reads */
 
 static void add_read(struct read_slot *slot)
 {
@@ -71,6 +77,7 @@ static void read_options(int argc, char **argv)
 	static const struct option options[] = {
 		{ "poll_us", required_argument, NULL, 'u' },
 		{ "pin", required_argument, NULL, 'p' },
+		{ "idle", required_argument, NULL, 'i' },
 		{ }
 	};
 	int c;
@@ -80,11 +87,49 @@ static void read_options(int argc, char **argv)
 			poll_us.num = strtoul(optarg, NULL, 0);
 		else if (c == 'p')
 			pin.bytes = strtoull(optarg, NULL, 0);
+		else if (c == 'i')
+			idle = strtoul(optarg, NULL, 0);
 		else
 			exit(2);
 	}
-	if (argc - optind != 3)
-		errx(2, "usage: ringcount [--poll_us=N] [--pin=N] DISK DEPTH READS");
+	if (argc - optind != (idle ? 1 : 3))
+		errx(2, "usage: ringcount [--poll_us=N] [--pin=N] DISK DEPTH READS | --idle=QUEUES DISK");
+	if (idle > QUEUES_MAX)
+		errx(2, "at most %d queues", QUEUES_MAX);
+}
+
+static void set_up(struct vhost_blk *dev, struct vq *vq, unsigned int index)
+{
+	int ret = vq_setup(vq, dev, index, QUEUE_SIZE);
+
+	if (ret)
+		errx(1, "%s: %d", VHOST_BLK_DEVICE, ret);
+	poll_us.index = index;
+	if (poll_us.num && ioctl(dev->fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &poll_us))
+		err(1, "VHOST_SET_VRING_BUSYLOOP_TIMEOUT");
+}
+
+static void attach(struct vhost_blk *dev, int disk)
+{
+	int ret = vhost_blk_attach(dev, disk);
+
+	if (ret)
+		errx(1, "attach: %d", ret);
+}
+
+static void stay_idle(struct vhost_blk *dev, int disk)
+{
+	static struct vq vq[QUEUES_MAX];
+	unsigned long i;
+	char c;
+
+	for (i = 0; i < idle; i++)
+		set_up(dev, &vq[i], i);
+	attach(dev, disk);
+	puts("idle");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
 }
 
 int main(int argc, char **argv)
@@ -98,11 +143,6 @@ int main(int argc, char **argv)
 
 	read_options(argc, argv);
 	argv += optind;
-	depth = strtoul(argv[1], NULL, 0);
-	reads = strtoul(argv[2], NULL, 0);
-	if (!depth || depth > DEPTH_MAX)
-		errx(2, "depth is 1 to %d", DEPTH_MAX);
-
 	disk = open(argv[0], O_RDONLY | O_DIRECT);
 	if (disk < 0)
 		err(1, "%s", argv[0]);
@@ -115,14 +155,20 @@ int main(int argc, char **argv)
 		errx(1, "guest memory: %d", ret);
 	ret = vhost_blk_open(&dev, &mem, 1ULL << VIRTIO_F_VERSION_1 |
 			     1ULL << VIRTIO_RING_F_EVENT_IDX);
-	if (!ret)
-		ret = vq_setup(&vq, &dev, 0, QUEUE_SIZE);
 	if (ret)
 		errx(1, "%s: %d", VHOST_BLK_DEVICE, ret);
-	if (poll_us.num && ioctl(dev.fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &poll_us))
-		err(1, "VHOST_SET_VRING_BUSYLOOP_TIMEOUT");
 	if (pin.bytes && ioctl(dev.fd, VHOST_BLK_SET_PIN_LIMIT, &pin))
 		err(1, "VHOST_BLK_SET_PIN_LIMIT");
+	if (idle) {
+		stay_idle(&dev, disk);
+		return 0;
+	}
+
+	depth = strtoul(argv[1], NULL, 0);
+	reads = strtoul(argv[2], NULL, 0);
+	if (!depth || depth > DEPTH_MAX)
+		errx(2, "depth is 1 to %d", DEPTH_MAX);
+	set_up(&dev, &vq, 0);
 	for (i = 0; i < depth; i++) {
 		char *data = guest_alloc(&mem, 0, READ_SIZE, READ_SIZE);
 
@@ -131,9 +177,7 @@ int main(int argc, char **argv)
 		slot[i].data.addr = guest_address(&mem, data);
 		slot[i].data.len = READ_SIZE;
 	}
-	ret = vhost_blk_attach(&dev, disk);
-	if (ret)
-		errx(1, "attach: %d", ret);
+	attach(&dev, disk);
 
 	for (i = 0; i < depth; i++)
 		add_read(&slot[i]);
