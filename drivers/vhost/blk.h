@@ -46,8 +46,9 @@
 
 /* Requests submitted before the guest is told of those that completed. */
 #define VHOST_BLK_HOLD_MAX	16u
-/* Most times in turn that it is told at once because waiting did not pay. */
+/* Most times in turn that these are not tried because they did not pay. */
 #define VHOST_BLK_HOLD_BACKOFF	1023u
+#define VHOST_BLK_GIVE_WAY_BACKOFF 63u
 
 /* Bytes that each queue may keep pinned. */
 #define VHOST_BLK_MAX_PINNED	SZ_1G
@@ -175,6 +176,16 @@ struct vhost_blk_req {
 };
 
 /**
+ * struct vhost_blk_backoff - something that may pay, and how often to try it
+ * @skip:	times not to try it
+ * @last:	times it was last time
+ */
+struct vhost_blk_backoff {
+	unsigned int skip;
+	unsigned int last;
+};
+
+/**
  * struct vhost_blk_queue - a virtqueue and its two workers
  * @vq:		the vhost core's part
  * @blk:	the device
@@ -190,9 +201,11 @@ struct vhost_blk_req {
  * @poll_ns:	@submitter polls for so long before it sleeps, its own
  * @idle_since:	when it had no more to do, its own
  * @unreaped:	requests submitted since @submitter looked at @done, its own
- * @hold_skip:	times not to hold completions back, @submitter's own
- * @hold_backoff: times it was last time, @submitter's own
+ * @hold:	when to hold completions back, @submitter's own
  * @hold_won:	requests came while completions were held back, @submitter's own
+ * @give_way:	when not to take the CPU from whoever kicks, @submitter's own
+ * @gives_way:	@submitter is scheduled that way, its own
+ * @kicked_at:	when VHOST_BLK_KICKED was set last
  * @done:	requests whose attempt ended, pushed from any context
  * @inflight:	requests fetched and not yet used, under vq->mutex
  * @broken:	the ring is corrupt and not served, under vq->mutex
@@ -231,9 +244,11 @@ struct vhost_blk_queue {
 	u64 poll_ns;
 	u64 idle_since;
 	unsigned int unreaped;
-	unsigned int hold_skip;
-	unsigned int hold_backoff;
+	struct vhost_blk_backoff hold;
 	bool hold_won;
+	struct vhost_blk_backoff give_way;
+	bool gives_way;
+	u64 kicked_at;
 	struct llist_head done;
 	unsigned int inflight;
 	bool broken;

@@ -6,7 +6,9 @@
 #include <linux/cred.h>
 #include <linux/kthread.h>
 #include <linux/sched/clock.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
+#include <uapi/linux/sched/types.h>
 
 #include "blk.h"
 #include "compat.h"
@@ -22,8 +24,10 @@
  */
 void vhost_blk_queue_wake(struct vhost_blk_queue *q)
 {
-	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags))
+	if (!test_and_set_bit(VHOST_BLK_KICKED, &q->flags)) {
+		WRITE_ONCE(q->kicked_at, local_clock());
 		rcuwait_wake_up(&q->submit_wait);
+	}
 }
 
 /* Called in the context of whoever writes the kick eventfd, interrupts off. */
@@ -476,30 +480,77 @@ static bool vhost_blk_is_available(struct vhost_blk_queue *q)
 	       vhost16_to_cpu(vq, idx) != vq->last_avail_idx;
 }
 
+/* What does not pay is tried again ever more seldom. */
+static bool vhost_blk_may_try(struct vhost_blk_backoff *backoff)
+{
+	if (!backoff->skip)
+		return true;
+	backoff->skip--;
+	return false;
+}
+
+static void vhost_blk_tried(struct vhost_blk_backoff *backoff, bool won,
+			    unsigned int most)
+{
+	backoff->last = won ? 0 : min(2 * backoff->last + 1, most);
+	backoff->skip = backoff->last;
+}
+
+/*
+ * Called before the submission worker sleeps.  Where no CPU is idle, its wake-up
+ * would take one from a virtual CPU, perhaps from the one that kicked: for each
+ * request anew, though the guest was about to make more.  A worker that is
+ * scheduled as a batch job waits until the virtual CPU has nothing to do, or has
+ * had its share.
+ */
+static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
+{
+	bool give_way = vhost_blk_poll_max_ns(q) &&
+			vhost_blk_may_try(&q->give_way);
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = give_way ? SCHED_BATCH : SCHED_NORMAL,
+		.sched_nice = task_nice(current),
+	};
+
+	if (q->gives_way == give_way)
+		return;
+	/* What an administrator chose stays. */
+	if (current->policy != (give_way ? SCHED_NORMAL : SCHED_BATCH))
+		return;
+	if (!sched_setattr_nocheck(current, &attr))
+		q->gives_way = give_way;
+}
+
+/*
+ * Called with the number of requests that the submission worker found when it
+ * came to run.  They are worth a wait of as long for each as the owner would
+ * have us poll.
+ */
+static void vhost_blk_gave_way(struct vhost_blk_queue *q, unsigned int n)
+{
+	u64 late = local_clock() - READ_ONCE(q->kicked_at);
+
+	vhost_blk_tried(&q->give_way,
+			n > 1 && late <= n * vhost_blk_poll_max_ns(q),
+			VHOST_BLK_GIVE_WAY_BACKOFF);
+}
+
 /*
  * Whether the guest should be told of what has completed a moment later, for
  * then it may hear of more at once.  That pays while it goes on making requests
- * meanwhile.  Where it does not it waits for an answer, and holding that back is
- * tried again ever more seldom.
+ * meanwhile.  Where it does not it waits for an answer.  And who might sleep in
+ * the next submission holds nothing back: nobody else would tell the guest.
  */
 static bool vhost_blk_may_hold(struct vhost_blk_queue *q)
 {
-	if (!q->poll_ns || q->unreaped >= VHOST_BLK_HOLD_MAX)
-		return false;
-	if (!q->hold_skip)
-		return true;
-	q->hold_skip--;
-	return false;
+	return q->blk->backend.nowait && q->poll_ns &&
+	       q->unreaped < VHOST_BLK_HOLD_MAX && vhost_blk_may_try(&q->hold);
 }
 
 static void vhost_blk_end_hold(struct vhost_blk_queue *q)
 {
-	if (q->hold_won)
-		q->hold_backoff = 0;
-	else
-		q->hold_backoff = min(2 * q->hold_backoff + 1,
-				      VHOST_BLK_HOLD_BACKOFF);
-	q->hold_skip = q->hold_backoff;
+	vhost_blk_tried(&q->hold, q->hold_won, VHOST_BLK_HOLD_BACKOFF);
 	q->hold_won = false;
 	q->unreaped = 0;
 }
@@ -528,7 +579,9 @@ static bool vhost_blk_poll(struct vhost_blk_queue *q, u64 ns)
 			start = local_clock();
 			idle = 0;
 		}
-	} while ((idle < ns || !llist_empty(&q->done)) && !need_resched() &&
+		/* Who was preempted by this worker's wake-up asks for nothing. */
+	} while ((idle < ns || !llist_empty(&q->done)) &&
+		 single_task_running() && !need_resched() &&
 		 !kthread_should_stop());
 	return false;
 }
@@ -554,12 +607,16 @@ static unsigned int vhost_blk_next(struct vhost_blk_queue *q,
 static void vhost_blk_serve(struct vhost_blk_queue *q)
 {
 	struct vhost_blk_req *batch[VHOST_BLK_BATCH];
+	bool gave_way = q->gives_way;
 	struct blk_plug plug;
 	unsigned int i, n;
 
 	WRITE_ONCE(q->serving, true);
 	vhost_blk_pin_check(q);
 	while ((n = vhost_blk_next(q, batch))) {
+		if (gave_way)
+			vhost_blk_gave_way(q, n);
+		gave_way = false;
 		vhost_blk_pin_check(q);
 		blk_start_plug(&plug);
 		for (i = 0; i < n; i++)
@@ -588,6 +645,7 @@ static int vhost_blk_submitter(void *data)
 
 	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
+		vhost_blk_choose_policy(q);
 		rcuwait_wait_event(&q->submit_wait,
 				   test_bit(VHOST_BLK_KICKED, &q->flags) ||
 				   kthread_should_stop(), TASK_IDLE);

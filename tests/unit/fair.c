@@ -191,7 +191,6 @@ static int fair_teardown(void **state)
 	vhost_blk_close(&other);
 	if (other_disk >= 0)
 		close(other_disk);
-	unit_unbind(0);
 	return unit_teardown(state);
 }
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #define DISK_SIZE	(4 * MIB)
@@ -128,7 +129,6 @@ static void enormous_timeout_ends(void **state)
 		cost_of_one(u, worker);
 	for (i = 0; i < ARRAY_SIZE(cost); i++)
 		cost[i] = cost_of_one(u, worker);
-	unit_unbind(0);
 	qsort(cost, ARRAY_SIZE(cost), sizeof(cost[0]), compare);
 	print_message("a request and the polling after it took %llu us\n",
 		      (unsigned long long)cost[ARRAY_SIZE(cost) / 2] / 1000);
@@ -255,44 +255,73 @@ static void close_while_polling(void **state)
 	assert_int_equal(vq_used_idx(&u->vq[0]), used);
 }
 
-/* On a disk that is fast, with a ring on which every answer is worth a signal. */
-static void start_fast(struct unit *u)
-{
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .delay_us = 50 };
+static const struct null_blk fast = { .size_mib = DISK_SIZE / MIB, .delay_us = 50 };
 
-	unit_null(u, &spec, O_RDWR | O_DIRECT);
+/* On a ring on which every answer is worth a signal. */
+static void start_holding(struct unit *u)
+{
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_start_with(u, plain, 1, 64);
 	unit_poll_timeout(u, 0, POLL_MAX_US);
 	expect_polling(u);
 }
 
-/* Of two requests of which the second comes while the first is held back the guest hears at once. */
+static void start_fast(struct unit *u)
+{
+	unit_null(u, &fast, O_RDWR | O_DIRECT);
+	start_holding(u);
+}
+
+/* Whether the guest heard at once of two requests, of which the second came while the first might be held back. */
+static bool heard_at_once(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	struct vhost_blk_stats before = unit_stats(u, 0), after;
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4 * KIB, 4 * KIB);
+		usleep(POLL_MAX_US / 10);
+	}
+	for (i = 0; i < 2; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+	expect_pattern(buf, 2 * 4 * KIB, 0, 1);
+	after = unit_stats(u, 0);
+	return after.batches == before.batches + 2 && after.signals == before.signals + 1;
+}
+
 static void answers_wait_for_each_other(void **state)
 {
 	struct unit *u = *state;
 	int64_t end = now_ms() + TIMEOUT_MS;
-	struct vhost_blk_stats before, after;
 	struct blk_request req[2];
-	unsigned int i;
 	uint8_t *buf;
 
 	start_fast(u);
 	unit_requests(req, 2, &u->vq[0]);
 	buf = unit_alloc(u, 2 * 4 * KIB);
-	do {
+	while (!heard_at_once(u, req, buf))
 		assert_true(now_ms() < end);
-		before = unit_stats(u, 0);
-		for (i = 0; i < 2; i++) {
-			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4 * KIB,
-					4 * KIB);
-			usleep(POLL_MAX_US / 10);
-		}
-		for (i = 0; i < 2; i++)
-			expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
-		expect_pattern(buf, 2 * 4 * KIB, 0, 1);
-		after = unit_stats(u, 0);
-	} while (after.batches != before.batches + 2 || after.signals != before.signals + 1);
+}
+
+/* Whoever is asleep over the next submission tells nobody of the last one. */
+static void answers_do_not_wait_where_submissions_may(void **state)
+{
+	enum { ROUNDS = 64 };
+	struct unit *u = *state;
+	struct blk_request req[2];
+	unsigned int i, n = 0;
+	uint8_t *buf;
+
+	/* The target "delay" cannot be asked not to block. */
+	unit_dm(u->path, &fast, "delay", "0");
+	assert_ok(unit_disk(u, u->path, O_RDWR | O_DIRECT));
+	start_holding(u);
+	unit_requests(req, 2, &u->vq[0]);
+	buf = unit_alloc(u, 2 * 4 * KIB);
+	for (i = 0; i < ROUNDS; i++)
+		n += heard_at_once(u, req, buf);
+	/* A machine that stands still for a moment brings answers together, too. */
+	assert_true(n < ROUNDS / 2);
 }
 
 /* A guest that waits for each answer gets most of them without a wait of half the timeout. */
@@ -310,7 +339,6 @@ static void lone_answers_do_not_wait(void **state)
 		for (i = 0; i < 4 * NR; i++)
 			expect_alive(u);
 	} while (now_ms() - start_ms >= 4 * NR * POLL_MAX_US / 2 / 1000);
-	unit_unbind(0);
 }
 
 /* Whether a guest that goes on and on, whose first answers are held back, hears of them before it pauses. */
@@ -351,7 +379,101 @@ static void endless_requests_are_answered(void **state)
 	for (i = 0; i < 5; i++)
 		heard += hears_meanwhile(u, req, buf);
 	assert_true(heard >= 3);
-	unit_unbind(0);
+}
+
+/* A worker that shares its driver's CPU. */
+static pid_t share_cpu(void)
+{
+	pid_t worker = worker_find(getpid(), 's', 0);
+
+	unit_bind(worker, 0);
+	unit_bind(0, 0);
+	return worker;
+}
+
+/* How often the worker came to look while the guest made NR requests without a pause. */
+static unsigned int interruptions(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	struct vhost_blk_stats before = unit_stats(u, 0);
+	unsigned int i;
+
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4 * KIB, 4 * KIB);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+	expect_pattern(buf, NR * 4 * KIB, 0, 1);
+	return unit_stats(u, 0).batches - before.batches;
+}
+
+static void busy_guest_keeps_its_cpu(void **state)
+{
+	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct blk_request req[NR];
+	unsigned int in_turn = 0;
+	uint8_t *buf;
+
+	start_fast(u);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * 4 * KIB);
+	share_cpu();
+	/* By chance it may be left alone for once. */
+	while (in_turn < 20) {
+		assert_true(now_ms() < end);
+		in_turn = interruptions(u, req, buf) <= NR / 8 ? in_turn + 1 : 0;
+	}
+}
+
+static int policy_of(pid_t pid)
+{
+	int policy = sched_getscheduler(pid);
+
+	assert_ok(policy);
+	return policy;
+}
+
+/* Most of the time the worker is ready to take the CPU from whoever has it. */
+static void lone_requests_need_no_idle_cpu(void **state)
+{
+	struct unit *u = *state;
+	unsigned int i, patient = 0;
+	pid_t worker;
+
+	start_fast(u);
+	worker = share_cpu();
+	for (i = 0; i < 4 * NR; i++) {
+		expect_alive(u);
+		wait_for_sleep(worker);
+		patient += policy_of(worker) != SCHED_OTHER;
+	}
+	assert_true(patient < NR);
+}
+
+static void policy_of_the_administrator_stays(void **state)
+{
+	static const struct {
+		int policy;
+		struct sched_param param;
+	} chosen[] = { { SCHED_BATCH, { 0 } }, { SCHED_FIFO, { 1 } } };
+	struct unit *u = *state;
+	unsigned int i, n;
+	pid_t worker;
+
+	start_fast(u);
+	worker = share_cpu();
+	for (n = 0; n < ARRAY_SIZE(chosen); n++) {
+		/* It may be at the point of going back to the usual one. */
+		do {
+			expect_alive(u);
+			wait_for_sleep(worker);
+		} while (policy_of(worker) != SCHED_OTHER && !n);
+		assert_ok(sched_setscheduler(worker, chosen[n].policy, &chosen[n].param));
+		for (i = 0; i < 4 * NR; i++) {
+			expect_alive(u);
+			wait_for_sleep(worker);
+			assert_int_equal(policy_of(worker), chosen[n].policy);
+		}
+	}
 }
 
 static uint32_t timeout_of(struct unit *u)
@@ -428,8 +550,12 @@ int main(int argc, char **argv)
 		TEST_ON(completions_are_reaped_while_polling, plain),
 		TEST_ON(completions_are_reaped_while_polling, event_index),
 		TEST(answers_wait_for_each_other),
+		TEST(answers_do_not_wait_where_submissions_may),
 		TEST(lone_answers_do_not_wait),
 		TEST(endless_requests_are_answered),
+		TEST(busy_guest_keeps_its_cpu),
+		TEST(lone_requests_need_no_idle_cpu),
+		TEST(policy_of_the_administrator_stays),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
 		TEST_ON(close_while_polling, plain),

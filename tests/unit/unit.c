@@ -45,6 +45,7 @@ int unit_teardown(void **state)
 		backend_dm_resume(u->suspended);
 	if (u->frozen >= 0)
 		unit_thaw(u);
+	unit_unbind(0);
 	vhost_blk_close(&u->dev);
 	for (i = 0; i < VQS_MAX; i++)
 		vq_free(&u->vq[i]);
