@@ -66,7 +66,7 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
-bench: modules ## times and instructions next to others: what is to be reached, and a report (2 hours)
+bench: modules ## times and instructions next to others: what is to be reached, and a report (1 hour)
 	@bench/run
 
 bench-full: modules ## the same with every job on every kind of disk (many hours)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Who competes at ring level, as options of fio; and the variants of vhost-blk at both levels."""
 
+import os
 import shlex
 from collections import namedtuple
 from pathlib import Path
@@ -57,4 +58,5 @@ def contestants(disk, bare, socket):
 def command_line(command):
     """As one would type it in the tree."""
     program, *words = command
-    return shlex.join([Path(program).name, *words]).replace(f"{TREE}/", "")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vhost-blk")
+    return shlex.join([Path(program).name, *words]).replace(f"{TREE}/", "").replace(f"{cache}/", "")
