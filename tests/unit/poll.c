@@ -344,10 +344,12 @@ static void lone_answers_do_not_wait(void **state)
 /* Whether a guest that goes on and on, whose first answers are held back, hears of them before it pauses. */
 static bool hears_meanwhile(struct unit *u, struct blk_request *req, uint8_t *buf)
 {
+	int64_t end = now_ms() + TIMEOUT_MS;
 	uint16_t first, midway, last;
 	unsigned int i;
 
 	do {
+		assert_true(now_ms() < end);
 		first = vq_used_idx(&u->vq[0]);
 		for (i = 0; i < NR; i++) {
 			if (i == NR / 4)
@@ -456,6 +458,7 @@ static void policy_of_the_administrator_stays(void **state)
 		struct sched_param param;
 	} chosen[] = { { SCHED_BATCH, { 0 } }, { SCHED_FIFO, { 1 } } };
 	struct unit *u = *state;
+	int64_t end = now_ms() + TIMEOUT_MS;
 	unsigned int i, n;
 	pid_t worker;
 
@@ -464,6 +467,7 @@ static void policy_of_the_administrator_stays(void **state)
 	for (n = 0; n < ARRAY_SIZE(chosen); n++) {
 		/* It may be at the point of going back to the usual one. */
 		do {
+			assert_true(now_ms() < end);
 			expect_alive(u);
 			wait_for_sleep(worker);
 		} while (policy_of(worker) != SCHED_OTHER && !n);
