@@ -513,12 +513,12 @@ static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
 		.sched_nice = task_nice(current),
 	};
 
-	if (q->gives_way == give_way)
-		return;
 	/* What an administrator chose stays. */
-	if (current->policy != (give_way ? SCHED_NORMAL : SCHED_BATCH))
+	if (current->policy != (q->gives_way ? SCHED_BATCH : SCHED_NORMAL)) {
+		q->gives_way = false;
 		return;
-	if (!sched_setattr_nocheck(current, &attr))
+	}
+	if (q->gives_way != give_way && !sched_setattr_nocheck(current, &attr))
 		q->gives_way = give_way;
 }
 

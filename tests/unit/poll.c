@@ -480,6 +480,33 @@ static void policy_of_the_administrator_stays(void **state)
 	}
 }
 
+static void wait_until_it_gives_way(struct unit *u, pid_t worker)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+
+	do {
+		assert_true(now_ms() < end);
+		expect_alive(u);
+		wait_for_sleep(worker);
+	} while (policy_of(worker) != SCHED_BATCH);
+}
+
+static void gives_way_again_after_another_policy(void **state)
+{
+	static const struct sched_param fifo = { 1 }, usual = { 0 };
+	struct unit *u = *state;
+	pid_t worker;
+
+	start_fast(u);
+	worker = share_cpu();
+	wait_until_it_gives_way(u, worker);
+	assert_ok(sched_setscheduler(worker, SCHED_FIFO, &fifo));
+	expect_alive(u);
+	wait_for_sleep(worker);
+	assert_ok(sched_setscheduler(worker, SCHED_OTHER, &usual));
+	wait_until_it_gives_way(u, worker);
+}
+
 static uint32_t timeout_of(struct unit *u)
 {
 	struct vhost_vring_state state = { .index = 0, .num = 1 };
@@ -560,6 +587,7 @@ int main(int argc, char **argv)
 		TEST(busy_guest_keeps_its_cpu),
 		TEST(lone_requests_need_no_idle_cpu),
 		TEST(policy_of_the_administrator_stays),
+		TEST(gives_way_again_after_another_policy),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
 		TEST_ON(close_while_polling, plain),
