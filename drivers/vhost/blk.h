@@ -50,6 +50,9 @@
 #define VHOST_BLK_HOLD_BACKOFF	1023u
 #define VHOST_BLK_GIVE_WAY_BACKOFF 63u
 
+/* Times that serving a batch takes, for which a guest is left its CPU. */
+#define VHOST_BLK_GIVE_WAY_MOST 8u
+
 /* Bytes that each queue may keep pinned. */
 #define VHOST_BLK_MAX_PINNED	SZ_1G
 

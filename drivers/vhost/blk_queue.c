@@ -523,16 +523,18 @@ static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
 }
 
 /*
- * Called with the number of requests that the submission worker found when it
- * came to run.  They are worth a wait of as long for each as the owner would
- * have us poll.
+ * Called when the submission worker has served the requests it found when it
+ * came to run.  They are worth a wait of some times what serving them takes:
+ * one that is longer saves the guest little.
  */
-static void vhost_blk_gave_way(struct vhost_blk_queue *q, unsigned int n)
+static void vhost_blk_gave_way(struct vhost_blk_queue *q, unsigned int n,
+			       u64 start)
 {
-	u64 late = local_clock() - READ_ONCE(q->kicked_at);
+	u64 late = start - READ_ONCE(q->kicked_at);
+	u64 served = local_clock() - start;
 
 	vhost_blk_tried(&q->give_way,
-			n > 1 && late <= n * vhost_blk_poll_max_ns(q),
+			n > 1 && late <= VHOST_BLK_GIVE_WAY_MOST * served,
 			VHOST_BLK_GIVE_WAY_BACKOFF);
 }
 
@@ -608,20 +610,21 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 {
 	struct vhost_blk_req *batch[VHOST_BLK_BATCH];
 	bool gave_way = q->gives_way;
+	u64 start = local_clock();
 	struct blk_plug plug;
 	unsigned int i, n;
 
 	WRITE_ONCE(q->serving, true);
 	vhost_blk_pin_check(q);
 	while ((n = vhost_blk_next(q, batch))) {
-		if (gave_way)
-			vhost_blk_gave_way(q, n);
-		gave_way = false;
 		vhost_blk_pin_check(q);
 		blk_start_plug(&plug);
 		for (i = 0; i < n; i++)
 			vhost_blk_req_submit(batch[i]);
 		blk_finish_plug(&plug);
+		if (gave_way)
+			vhost_blk_gave_way(q, n, start);
+		gave_way = false;
 		q->unreaped += n;
 		/* Nothing is held back while another task runs. */
 		if (need_resched() || !vhost_blk_may_hold(q)) {

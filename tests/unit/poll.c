@@ -451,6 +451,36 @@ static void lone_requests_need_no_idle_cpu(void **state)
 	assert_true(patient < NR);
 }
 
+/* A guest with two requests in flight that needs its CPU for something else. */
+static void requests_of_a_computing_guest_need_no_idle_cpu(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[2];
+	unsigned int i, patient = 0;
+	uint16_t used;
+	int64_t end;
+	uint8_t *buf;
+	pid_t worker;
+
+	start_fast(u);
+	unit_requests(req, ARRAY_SIZE(req), &u->vq[0]);
+	buf = unit_alloc(u, ARRAY_SIZE(req) * 4 * KIB);
+	worker = share_cpu();
+	for (i = 0; i < 4 * NR; i++) {
+		used = vq_used_idx(&u->vq[0]);
+		unit_submit_one(u, &req[0], VIRTIO_BLK_T_IN, 0, buf, 4 * KIB);
+		unit_submit_one(u, &req[1], VIRTIO_BLK_T_IN, 8, buf + 4 * KIB, 4 * KIB);
+		end = now_ms() + TIMEOUT_MS;
+		while ((uint16_t)(vq_used_idx(&u->vq[0]) - used) < ARRAY_SIZE(req))
+			assert_true(now_ms() < end);
+		expect_end(&req[0], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+		expect_end(&req[1], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+		wait_for_sleep(worker);
+		patient += policy_of(worker) != SCHED_OTHER;
+	}
+	assert_true(patient < NR);
+}
+
 static void policy_of_the_administrator_stays(void **state)
 {
 	static const struct {
@@ -586,6 +616,7 @@ int main(int argc, char **argv)
 		TEST(endless_requests_are_answered),
 		TEST(busy_guest_keeps_its_cpu),
 		TEST(lone_requests_need_no_idle_cpu),
+		TEST(requests_of_a_computing_guest_need_no_idle_cpu),
 		TEST(policy_of_the_administrator_stays),
 		TEST(gives_way_again_after_another_policy),
 		TEST_ON(detach_while_polling, plain),
