@@ -99,6 +99,7 @@ static void vhost_blk_backend_close(struct vhost_blk_backend *be)
 	unsigned int i;
 
 	put_cred(be->cred);
+	mem_cgroup_put(be->memcg);
 	if (be->blkcg_css)
 		css_put(be->blkcg_css);
 	for (i = 0; i < VHOST_BLK_HELPERS; i++)
@@ -106,6 +107,33 @@ static void vhost_blk_backend_close(struct vhost_blk_backend *be)
 			destroy_workqueue(be->helpers[i]);
 	fput(be->file);
 	memset(be, 0, sizeof(*be));
+}
+
+/**
+ * vhost_blk_backend_assume - let a kernel thread act for who attached a backend
+ * @be:		the backend, attached
+ *
+ * Until vhost_blk_backend_unassume() its work is done with that process's
+ * credentials and charged to its block and memory cgroups.
+ *
+ * Return: what that call wants.
+ */
+const struct cred *vhost_blk_backend_assume(struct vhost_blk_backend *be)
+{
+	kthread_associate_blkcg(be->blkcg_css);
+	set_active_memcg(be->memcg);
+	return override_creds(be->cred);
+}
+
+/**
+ * vhost_blk_backend_unassume - let a kernel thread act for itself again
+ * @cred:	its own credentials
+ */
+void vhost_blk_backend_unassume(const struct cred *cred)
+{
+	revert_creds(cred);
+	set_active_memcg(NULL);
+	kthread_associate_blkcg(NULL);
 }
 
 /* Alignment that direct I/O asks of memory; a wrong guess costs a bounce. */
@@ -175,6 +203,7 @@ static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
 	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
 	be->ioprio = vhost_blk_owner_ioprio();
 	be->blkcg_css = vhost_blk_get_blkcg();
+	be->memcg = get_mem_cgroup_from_mm(current->mm);
 	be->cred = get_current_cred();
 	vhost_blk_get_limits(file, &be->limits);
 	err = vhost_blk_start_helpers(be);

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/kthread.h>
 #include <linux/llist.h>
+#include <linux/memcontrol.h>
 #include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>
 #include <linux/rwsem.h>
@@ -83,6 +84,7 @@ enum vhost_blk_helper {
  * @limits:	of the requests that carry ranges
  * @helpers:	run what may block, see vhost_blk_req_help()
  * @blkcg_css:	block cgroup of that process
+ * @memcg:	its memory cgroup, NULL if there are none
  * @cred:	its credentials, which all work on @file is done with
  */
 struct vhost_blk_backend {
@@ -98,6 +100,7 @@ struct vhost_blk_backend {
 	struct vhost_blk_limits limits;
 	struct workqueue_struct *helpers[VHOST_BLK_HELPERS];
 	struct cgroup_subsys_state *blkcg_css;
+	struct mem_cgroup *memcg;
 	const struct cred *cred;
 };
 
@@ -342,6 +345,10 @@ static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
 	kthread_unuse_mm(blk->dev.mm);
 	mmput(blk->dev.mm);
 }
+
+/* blk.c */
+const struct cred *vhost_blk_backend_assume(struct vhost_blk_backend *be);
+void vhost_blk_backend_unassume(const struct cred *cred);
 
 /* blk_iotlb.c */
 int vhost_blk_iotlb_enter(struct vhost_blk_queue *q);

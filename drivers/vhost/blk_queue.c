@@ -3,7 +3,6 @@
 
 #include <linux/cgroup.h>
 #include <linux/completion.h>
-#include <linux/cred.h>
 #include <linux/kthread.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/stat.h>
@@ -644,9 +643,8 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 static int vhost_blk_submitter(void *data)
 {
 	struct vhost_blk_queue *q = data;
-	const struct cred *cred = override_creds(q->blk->backend.cred);
+	const struct cred *cred = vhost_blk_backend_assume(&q->blk->backend);
 
-	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
 		vhost_blk_choose_policy(q);
 		rcuwait_wait_event(&q->submit_wait,
@@ -665,17 +663,15 @@ static int vhost_blk_submitter(void *data)
 		vhost_blk_unuse_mm(q->blk);
 		q->idle_since = local_clock();
 	}
-	kthread_associate_blkcg(NULL);
-	revert_creds(cred);
+	vhost_blk_backend_unassume(cred);
 	return 0;
 }
 
 static int vhost_blk_completer(void *data)
 {
 	struct vhost_blk_queue *q = data;
-	const struct cred *cred = override_creds(q->blk->backend.cred);
+	const struct cred *cred = vhost_blk_backend_assume(&q->blk->backend);
 
-	kthread_associate_blkcg(q->blk->backend.blkcg_css);
 	while (!kthread_should_stop()) {
 		rcuwait_wait_event(&q->complete_wait,
 				   !llist_empty(&q->done) ||
@@ -690,8 +686,7 @@ static int vhost_blk_completer(void *data)
 		}
 		cond_resched();
 	}
-	kthread_associate_blkcg(NULL);
-	revert_creds(cred);
+	vhost_blk_backend_unassume(cred);
 	return 0;
 }
 

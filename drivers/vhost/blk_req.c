@@ -5,9 +5,7 @@
  */
 
 #include <linux/bio.h>
-#include <linux/cred.h>
 #include <linux/ioprio.h>
-#include <linux/kthread.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -378,9 +376,8 @@ static void vhost_blk_help(struct work_struct *work)
 	struct vhost_blk_req *req = container_of(work, struct vhost_blk_req,
 						 help);
 	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
-	const struct cred *cred = override_creds(be->cred);
+	const struct cred *cred = vhost_blk_backend_assume(be);
 
-	kthread_associate_blkcg(be->blkcg_css);
 	if (req->type == VIRTIO_BLK_T_FLUSH) {
 		req->ret = vhost_blk_backend_sync(be);
 	} else if (vhost_blk_is_range(req)) {
@@ -391,8 +388,7 @@ static void vhost_blk_help(struct work_struct *work)
 	} else {
 		req->ret = -EFAULT;
 	}
-	kthread_associate_blkcg(NULL);
-	revert_creds(cred);
+	vhost_blk_backend_unassume(cred);
 	req->final = true;
 	vhost_blk_queue_done(req->q, req);
 }
