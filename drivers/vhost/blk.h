@@ -31,6 +31,11 @@
 #define VHOST_BLK_BATCH		32
 /* Segments or ranges that a request holds without an allocation. */
 #define VHOST_BLK_INLINE_SEGS	8
+/*
+ * For what a guest can have allocated: the owner is charged for it, who is
+ * neither killed for want of memory nor fills the kernel's log.
+ */
+#define VHOST_BLK_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 /* Type of a request whose header could not be read. */
 #define VHOST_BLK_T_NONE	U32_MAX
 /* Ranges in a request: the most that a Linux guest merges into one. */
@@ -122,7 +127,8 @@ struct vhost_blk_range {
  * @done_node:	link in the done list of @q
  * @help:	runs what the asynchronous attempt left over
  * @q:		the queue it came from
- * @segs:	data segments: @inline_segs, or an allocation if there are more
+ * @segs:	data segments: @inline_segs, or an allocation if there are more, see
+ *		vhost_blk_req_alloc()
  * @ranges:	the same for requests that carry ranges instead of data
  * @nr_segs:	number of @segs or @ranges
  * @pos:	byte offset in the backend
@@ -198,6 +204,10 @@ struct vhost_blk_backoff {
  * @index:	number of the virtqueue
  * @reqs:	one per ring slot; NULL while the queue is stopped
  * @iov:	scratch of vhost_get_vq_desc(), under vq->mutex
+ * @spare:	segments or ranges of the one request that got no memory for them
+ * @spare_used:	it is taken, under vq->mutex
+ * @starved:	the next request has to wait until one in flight gives memory
+ *		back, changed under vq->mutex
  * @submitter:	submission worker
  * @completer:	completion worker
  * @submit_wait: where @submitter sleeps
@@ -241,6 +251,9 @@ struct vhost_blk_queue {
 	unsigned int index;
 	struct vhost_blk_req *reqs;
 	struct iovec *iov;
+	void *spare;
+	bool spare_used;
+	bool starved;
 	struct task_struct *submitter;
 	struct task_struct *completer;
 	struct rcuwait submit_wait;
@@ -391,6 +404,7 @@ void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);
 /* blk_req.c */
 void vhost_blk_req_init(struct vhost_blk_req *req, struct vhost_blk_queue *q,
 			u16 head);
+void *vhost_blk_req_alloc(struct vhost_blk_req *req, size_t size);
 void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
 			 unsigned int in);
 void vhost_blk_req_submit(struct vhost_blk_req *req);

@@ -195,6 +195,16 @@ static void vhost_blk_leave(struct vhost_blk_queue *q)
 		vhost_blk_iotlb_leave(q);
 }
 
+/* There is no memory for a request: it is taken anew when others have ended. */
+static void vhost_blk_unfetch(struct vhost_blk_queue *q,
+			      struct vhost_blk_req *req)
+{
+	vhost_discard_vq_desc(&q->vq, 1, 1);
+	req->inflight = false;
+	WRITE_ONCE(q->inflight, q->inflight - 1);
+	WRITE_ONCE(q->starved, true);
+}
+
 /*
  * Takes up to VHOST_BLK_BATCH requests; none means there is nothing to do.
  * Who is going to sleep over that arms the ring: the guest is told to kick.
@@ -208,7 +218,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 	int head;
 
 	mutex_lock(&vq->mutex);
-	if (!vhost_vq_get_backend(vq) || q->broken ||
+	if (!vhost_vq_get_backend(vq) || q->broken || q->starved ||
 	    !vhost_blk_enter(q, &q->fetch_waits))
 		goto out_unlock;
 
@@ -242,6 +252,10 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 		req->start = trace_vhost_blk_complete_enabled() ?
 			     ktime_get_ns() : 0;
 		vhost_blk_req_parse(req, out, in);
+		if (unlikely(req->ret == -ENOMEM)) {
+			vhost_blk_unfetch(q, req);
+			break;
+		}
 		trace_vhost_blk_start(req);
 		batch[n++] = req;
 	}
@@ -373,6 +387,10 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 		trace_vhost_blk_complete(reqs[i]);
 		vhost_blk_req_release(reqs[i]);
 	}
+	if (unlikely(q->starved)) {
+		WRITE_ONCE(q->starved, false);
+		vhost_blk_queue_wake(q);
+	}
 	if (entered) {
 		if (err || vhost_add_used_n(vq, used, NULL, n))
 			vhost_blk_queue_break(q);
@@ -472,7 +490,8 @@ static bool vhost_blk_is_available(struct vhost_blk_queue *q)
 	struct vhost_virtqueue *vq = &q->vq;
 	__virtio16 idx;
 
-	if (!vhost_vq_get_backend(vq) || READ_ONCE(q->broken))
+	if (!vhost_vq_get_backend(vq) || READ_ONCE(q->broken) ||
+	    READ_ONCE(q->starved))
 		return false;
 	/* What cannot be read is vhost_blk_fetch()'s to find out. */
 	return get_user(idx, &READ_ONCE(vq->avail)->idx) ||
@@ -862,6 +881,8 @@ static void vhost_blk_free_pool(struct vhost_blk_queue *q)
 	q->reqs = NULL;
 	kvfree(q->iov);
 	q->iov = NULL;
+	kvfree(q->spare);
+	q->spare = NULL;
 	kfree(q->vq.indirect);
 	q->vq.indirect = NULL;
 }
@@ -870,12 +891,16 @@ static int vhost_blk_alloc_pool(struct vhost_blk_queue *q, unsigned int num)
 {
 	unsigned int i;
 
+	BUILD_BUG_ON(VHOST_BLK_MAX_RANGES * sizeof(struct vhost_blk_range) >
+		     VHOST_BLK_MAX_IOV * sizeof(struct iovec));
 	q->reqs = kvcalloc(num, sizeof(*q->reqs), GFP_KERNEL_ACCOUNT);
 	q->iov = kvmalloc_array(VHOST_BLK_MAX_IOV, sizeof(*q->iov),
 				GFP_KERNEL_ACCOUNT);
+	q->spare = kvmalloc_array(VHOST_BLK_MAX_IOV, sizeof(*q->iov),
+				  GFP_KERNEL_ACCOUNT);
 	q->vq.indirect = kmalloc_array(UIO_MAXIOV, sizeof(*q->vq.indirect),
 				       GFP_KERNEL_ACCOUNT);
-	if (!q->reqs || !q->iov || !q->vq.indirect) {
+	if (!q->reqs || !q->iov || !q->spare || !q->vq.indirect) {
 		vhost_blk_free_pool(q);
 		return -ENOMEM;
 	}
@@ -936,6 +961,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 	q->broken = false;
 	q->fetch_waits = false;
 	q->publish_waits = false;
+	WRITE_ONCE(q->starved, false);
 	q->answers = 0;
 	q->accessed = !vq->iotlb;
 	vhost_vq_set_backend(vq, q);

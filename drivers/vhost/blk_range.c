@@ -170,7 +170,7 @@ int vhost_blk_range_parse(struct vhost_blk_req *req, struct iov_iter *list,
 		return -EIO;
 
 	if (nr > VHOST_BLK_INLINE_SEGS) {
-		ranges = kvmalloc_array(nr, sizeof(*ranges), GFP_KERNEL);
+		ranges = vhost_blk_req_alloc(req, nr * sizeof(*ranges));
 		if (!ranges)
 			return -ENOMEM;
 		req->ranges = ranges;

@@ -34,6 +34,27 @@ bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len)
 	       len <= size - (sector << SECTOR_SHIFT);
 }
 
+/**
+ * vhost_blk_req_alloc - get memory for the segments or ranges of a request
+ * @req:	the request, being parsed
+ * @size:	bytes of them, more than it has room for itself
+ *
+ * A queue whose owner may have no more memory goes on with one such request at
+ * a time.
+ *
+ * Return: NULL if another request of the queue is that one.
+ */
+void *vhost_blk_req_alloc(struct vhost_blk_req *req, size_t size)
+{
+	struct vhost_blk_queue *q = req->q;
+	void *p = kvmalloc(size, VHOST_BLK_GFP);
+
+	if (p || q->spare_used)
+		return p;
+	q->spare_used = true;
+	return q->spare;
+}
+
 /* Takes req->len bytes of data from the chain, after the first skip bytes. */
 static int vhost_blk_req_segs(struct vhost_blk_req *req,
 			      const struct iovec *iov, unsigned int nr_iov,
@@ -49,7 +70,7 @@ static int vhost_blk_req_segs(struct vhost_blk_req *req,
 		nr_iov--;
 	}
 	if (nr_iov > VHOST_BLK_INLINE_SEGS) {
-		seg = kvmalloc_array(nr_iov, sizeof(*seg), GFP_KERNEL);
+		seg = vhost_blk_req_alloc(req, nr_iov * sizeof(*seg));
 		if (!seg)
 			return -ENOMEM;
 		req->segs = seg;
@@ -178,7 +199,8 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
  * @out:	number of device-readable segments in the queue's iov
  * @in:		number of device-writable segments behind them
  *
- * A request that is complete or refused at this point is marked final.
+ * A request that is complete or refused at this point is marked final.  One
+ * that has to wait for memory has -ENOMEM as its ret, and nothing was done.
  *
  * Context: submission worker, on the owner's memory, vq->mutex held.
  */
@@ -317,9 +339,14 @@ static int vhost_blk_rw_bounce(struct vhost_blk_req *req)
 	ssize_t n = 0;
 	void *buf;
 
-	buf = alloc_pages_exact(size, GFP_KERNEL);
-	if (!buf)
-		return -ENOMEM;
+	buf = alloc_pages_exact(size, VHOST_BLK_GFP);
+	if (!buf) {
+		/* Where the owner may have no more, a page is not counted. */
+		size = PAGE_SIZE;
+		buf = alloc_pages_exact(size, GFP_KERNEL);
+		if (!buf)
+			return -ENOMEM;
+	}
 
 	vhost_blk_init_iter(&data, req, req->len);
 	while (req->copied < req->len) {
@@ -628,10 +655,11 @@ int vhost_blk_req_log(struct vhost_blk_req *req)
  */
 void vhost_blk_req_release(struct vhost_blk_req *req)
 {
-	if (req->segs != req->inline_segs) {
+	if (req->segs == req->q->spare)
+		req->q->spare_used = false;
+	else if (req->segs != req->inline_segs)
 		kvfree(req->segs);
-		req->segs = req->inline_segs;
-	}
+	req->segs = req->inline_segs;
 	req->inflight = false;
 }
 
