@@ -18,14 +18,11 @@
 #define CPU_PERCENT	10
 #define LOAD_MS		2000
 
-/* Attaches as a process of the cgroup, and leaves that: the load itself is not limited. */
 static void attach_in_cgroup(struct unit *u, unsigned int num)
 {
 	unit_open(u, FEATURES);
 	unit_vqs(u, 1, num);
-	unit_write(CGROUP "/cgroup.procs", "0");
-	unit_attach(u);
-	cgroup_leave();
+	cgroup_attach(u);
 }
 
 static void disk_number(struct unit *u, char *text, size_t size, const char *more)

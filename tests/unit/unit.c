@@ -69,6 +69,13 @@ void cgroup_leave(void)
 	unit_write("/sys/fs/cgroup/cgroup.procs", "0");
 }
 
+void cgroup_attach(struct unit *u)
+{
+	unit_write(CGROUP "/cgroup.procs", "0");
+	unit_attach(u);
+	cgroup_leave();
+}
+
 int cgroup_teardown(void **state)
 {
 	int ret = unit_teardown(state);

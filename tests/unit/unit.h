@@ -71,6 +71,8 @@ int unit_teardown(void **state);
 int cgroup_setup(void **state);
 int cgroup_teardown(void **state);
 void cgroup_leave(void);
+/* Attaches as a process of the cgroup, and leaves that: what the test itself does is not limited. */
+void cgroup_attach(struct unit *u);
 int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr);
 /* The same with a function that readies what all tests of the program use. */
 int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
