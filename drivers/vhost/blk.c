@@ -349,12 +349,22 @@ static long vhost_blk_limits(void __user *argp)
 	return copy_to_user(argp, &limits, sizeof(limits)) ? -EFAULT : 0;
 }
 
+/* What may be set before there is an owner is from then on the owner's too. */
+static long vhost_blk_check_owner_if_any(struct vhost_blk *blk)
+{
+	return vhost_dev_has_owner(&blk->dev) ?
+	       vhost_dev_check_owner(&blk->dev) : 0;
+}
+
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
 	u64 features, fixed;
 	unsigned int i;
 	long err;
 
+	err = vhost_blk_check_owner_if_any(blk);
+	if (err)
+		return err;
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
 	if (features & ~VHOST_BLK_FEATURES)
@@ -390,7 +400,11 @@ static long vhost_blk_set_backend_features(struct vhost_blk *blk,
 {
 	unsigned int i;
 	u64 features;
+	long err;
 
+	err = vhost_blk_check_owner_if_any(blk);
+	if (err)
+		return err;
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
 	if (features & ~VHOST_BLK_BACKEND_FEATURES)
@@ -613,7 +627,11 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct vhost_blk *blk = iocb->ki_filp->private_data;
+	long err = vhost_dev_check_owner(&blk->dev);
 
+	/* A miss that another process took would never be answered. */
+	if (err)
+		return err;
 	return vhost_chr_read_iter(&blk->dev, to,
 				   iocb->ki_filp->f_flags & O_NONBLOCK);
 }
