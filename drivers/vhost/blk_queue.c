@@ -791,6 +791,7 @@ static struct task_struct *vhost_blk_worker(struct vhost_blk_queue *q,
 	if (q->affinity &&
 	    cpumask_subset(q->affinity, vhost_blk_allowed_cpus(task)))
 		cpus = q->affinity;
+	set_user_nice(task, task_nice(current->group_leader));
 	/* If even the owner's have gone, the scheduler's choice is as good. */
 	set_cpus_allowed_ptr(task, cpus);
 	return task;
