@@ -4,6 +4,7 @@
 #include <linux/cgroup.h>
 #include <linux/completion.h>
 #include <linux/kthread.h>
+#include <linux/nospec.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/stat.h>
 #include <linux/slab.h>
@@ -240,7 +241,8 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 			continue;
 		}
 
-		req = &q->reqs[head];
+		/* The guest chose it: nothing is read beyond, not even ahead. */
+		req = &q->reqs[array_index_nospec(head, vq->num)];
 		if (req->inflight) {
 			vq_err(vq, "head %d made available twice\n", head);
 			vhost_discard_vq_desc(vq, 1, 1);
