@@ -18,6 +18,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -201,6 +202,7 @@ static int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd)
 	be->flush_bio = be->bdev && be->direct;
 	be->async = be->nowait || be->flush_bio;
 	be->dio_mask = be->direct ? vhost_blk_dio_mask(inode, be->bdev) : 0;
+	be->fsize = be->bdev ? U64_MAX : rlimit(RLIMIT_FSIZE);
 	be->ioprio = vhost_blk_owner_ioprio();
 	be->blkcg_css = vhost_blk_get_blkcg();
 	be->memcg = get_mem_cgroup_from_mm(current->mm);

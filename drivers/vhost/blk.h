@@ -85,10 +85,12 @@ enum vhost_blk_helper {
  * @flush_bio:	a flush is one bio: no page cache lies between us and @bdev
  * @dio_mask:	bits that must be clear in the address and the length of each
  *		segment for direct I/O to take it
- * @ioprio:	I/O priority of the process that attached the backend
+ * @fsize:	no byte of a file is written beyond, by RLIMIT_FSIZE of the process
+ *		that attached the backend
+ * @ioprio:	its I/O priority
  * @limits:	of the requests that carry ranges
  * @helpers:	run what may block, see vhost_blk_req_help()
- * @blkcg_css:	block cgroup of that process
+ * @blkcg_css:	its block cgroup
  * @memcg:	its memory cgroup, NULL if there are none
  * @cred:	its credentials, which all work on @file is done with
  */
@@ -101,6 +103,7 @@ struct vhost_blk_backend {
 	bool async;
 	bool flush_bio;
 	unsigned int dio_mask;
+	u64 fsize;
 	u16 ioprio;
 	struct vhost_blk_limits limits;
 	struct workqueue_struct *helpers[VHOST_BLK_HELPERS];
@@ -413,6 +416,7 @@ int vhost_blk_req_log(struct vhost_blk_req *req);
 void vhost_blk_req_release(struct vhost_blk_req *req);
 int vhost_blk_backend_sync(struct vhost_blk_backend *be);
 bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len);
+bool vhost_blk_beyond_fsize(struct vhost_blk_backend *be, u64 sector, u64 len);
 void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
 			 loff_t pos, int flags);
 

@@ -35,6 +35,17 @@ bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len)
 }
 
 /**
+ * vhost_blk_beyond_fsize - whether the owner itself may not write a range
+ * @be:		the backend
+ * @sector:	where the range begins, which is within the backend
+ * @len:	its length in bytes
+ */
+bool vhost_blk_beyond_fsize(struct vhost_blk_backend *be, u64 sector, u64 len)
+{
+	return (sector << SECTOR_SHIFT) + len > be->fsize;
+}
+
+/**
  * vhost_blk_req_alloc - get memory for the segments or ranges of a request
  * @req:	the request, being parsed
  * @size:	bytes of them, more than it has room for itself
@@ -95,7 +106,9 @@ static int vhost_blk_parse_rw(struct vhost_blk_req *req,
 	/* The used ring counts bytes in 32 bits. */
 	if (!IS_ALIGNED(len, SECTOR_SIZE) || len >= U32_MAX)
 		return -EIO;
-	if (!vhost_blk_in_range(vhost_blk_req_backend(req), sector, len))
+	if (!vhost_blk_in_range(vhost_blk_req_backend(req), sector, len) ||
+	    (req->type == VIRTIO_BLK_T_OUT &&
+	     vhost_blk_beyond_fsize(vhost_blk_req_backend(req), sector, len)))
 		return -EIO;
 	req->pos = sector << SECTOR_SHIFT;
 	req->len = len;
