@@ -535,6 +535,7 @@ static long vhost_blk_set_affinity(struct vhost_blk *blk, void __user *argp)
 static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
 {
 	struct vhost_blk_stats stats;
+	int err;
 
 	if (copy_from_user(&stats, argp, sizeof(stats)))
 		return -EFAULT;
@@ -543,7 +544,9 @@ static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
 	if (stats.index >= VHOST_BLK_MAX_QUEUES)
 		return -ENOBUFS;
 	stats.index = array_index_nospec(stats.index, VHOST_BLK_MAX_QUEUES);
-	vhost_blk_queue_stats(&blk->queues[stats.index], &stats);
+	err = vhost_blk_queue_stats(&blk->queues[stats.index], &stats);
+	if (err)
+		return err;
 	return copy_to_user(argp, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
 
@@ -600,7 +603,9 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl,
 	if (ioctl == VHOST_BLK_GET_STATS)
 		return vhost_blk_get_stats(blk, (void __user *)arg);
 
-	mutex_lock(&blk->dev.mutex);
+	/* Who waits for another process, or for its disk, can be killed. */
+	if (mutex_lock_killable(&blk->dev.mutex))
+		return -EINTR;
 	ret = vhost_blk_do_ioctl(blk, ioctl, (void __user *)arg);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;

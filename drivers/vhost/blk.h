@@ -400,8 +400,8 @@ void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
 void vhost_blk_queue_wake(struct vhost_blk_queue *q);
 void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied);
 int vhost_blk_queue_place(struct vhost_blk_queue *q, struct cpumask *cpus);
-void vhost_blk_queue_stats(struct vhost_blk_queue *q,
-			   struct vhost_blk_stats *stats);
+int vhost_blk_queue_stats(struct vhost_blk_queue *q,
+			  struct vhost_blk_stats *stats);
 void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);
 
 /* blk_req.c */

@@ -1047,13 +1047,16 @@ void vhost_blk_queue_free(struct vhost_blk_queue *q)
  * @stats:	where to; its index and reserved stay as they are
  *
  * Context: process context, any process.
+ * Return: 0, or -EINTR if that is killed.
  */
-void vhost_blk_queue_stats(struct vhost_blk_queue *q,
-			   struct vhost_blk_stats *stats)
+int vhost_blk_queue_stats(struct vhost_blk_queue *q,
+			  struct vhost_blk_stats *stats)
 {
 	u32 index = stats->index;
 
-	mutex_lock(&q->vq.mutex);
+	/* The owner decides how long an access to its memory takes. */
+	if (mutex_lock_killable(&q->vq.mutex))
+		return -EINTR;
 	*stats = q->stats;
 	stats->inflight = q->inflight;
 	mutex_unlock(&q->vq.mutex);
@@ -1063,6 +1066,7 @@ void vhost_blk_queue_stats(struct vhost_blk_queue *q,
 	stats->complete_wakeups = READ_ONCE(q->complete_wakeups);
 	stats->polled = READ_ONCE(q->polled);
 	stats->pin_misses = READ_ONCE(q->pin_misses);
+	return 0;
 }
 
 /**
