@@ -6,6 +6,7 @@
 #include <linux/ioprio.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -197,6 +198,25 @@ static void workers_join_the_main_threads_cgroup(void **state)
 		expect_in_cgroup(worker_find(getpid(), "sc"[i], 0));
 }
 
+/* Who was made nice does not get more of the CPU by its disk. */
+static void workers_are_as_nice_as_the_owner(void **state)
+{
+	enum { NICE = 7 };
+	struct unit *u = *state;
+	unsigned int i;
+
+	unit_memfd(u, MIB);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	assert_ok(setpriority(PRIO_PROCESS, 0, NICE));
+	unit_attach(u);
+	assert_ok(setpriority(PRIO_PROCESS, 0, 0));
+	expect_alive(u);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(getpriority(PRIO_PROCESS, worker_find(getpid(), "sc"[i], 0)),
+				 NICE);
+}
+
 static void set_ioprio(int ioprio)
 {
 	assert_ok(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, ioprio));
@@ -296,6 +316,7 @@ int main(int argc, char **argv)
 		TEST_CGROUP(cpu_max_limits_workers),
 		{ "workers_join_the_main_threads_cgroup", workers_join_the_main_threads_cgroup,
 		  cgroup_setup, threads_teardown, NULL },
+		TEST(workers_are_as_nice_as_the_owner),
 		TEST_ON(priority_reaches_the_scheduler, owner_rt),
 		TEST_ON(priority_reaches_the_scheduler, owner_none),
 		TEST_ON(priority_reaches_the_scheduler, owner_idle),

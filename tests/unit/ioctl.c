@@ -145,6 +145,7 @@ static void has_one_owner(void **state)
 /* Bug 6: fget() returns NULL, not an error pointer, for a bad descriptor. */
 static void refuses_bad_descriptors(void **state)
 {
+	struct vhost_blk_limits limits = { 0 };
 	struct unit *u = *state;
 	int path;
 
@@ -154,6 +155,8 @@ static void refuses_bad_descriptors(void **state)
 	path = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	assert_ok(path);
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, path), EBADF);
+	limits.fd = path;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EBADF);
 	close(path);
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, path), EBADF);
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, -2), EBADF);
@@ -164,8 +167,11 @@ static void refuses_bad_descriptors(void **state)
 
 static void expect_einval(struct unit *u, int fd)
 {
+	struct vhost_blk_limits limits = { .fd = fd };
+
 	assert_ok(fd);
 	assert_errno(set_backend(u, VHOST_BLK_SET_BACKEND, 0, fd), EINVAL);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits), EINVAL);
 	close(fd);
 }
 
@@ -173,6 +179,7 @@ static void refuses_what_is_no_disk(void **state)
 {
 	struct unit *u = *state;
 	char dir[BACKEND_PATH_MAX], path[BACKEND_PATH_MAX];
+	struct null_blk spec = { .size_mib = 1 };
 	int pipe_fd[2];
 
 	unit_memfd(u, DISK_SIZE);
@@ -181,6 +188,11 @@ static void refuses_what_is_no_disk(void **state)
 	assert_ok(backend_tmpfs(dir, MIB));
 	assert_ok(backend_file(path, dir, "disk", DISK_SIZE));
 	expect_einval(u, open(path, O_WRONLY | O_CLOEXEC));
+	assert_ok(backend_null(path, &spec));
+	expect_einval(u, open(path, O_WRONLY | O_CLOEXEC));
+	expect_einval(u, open(path, O_WRONLY | O_DIRECT | O_CLOEXEC));
+	expect_einval(u, open("/dev/null", O_WRONLY | O_CLOEXEC));
+	expect_einval(u, open("/proc/self/mem", O_RDWR | O_CLOEXEC));
 	expect_einval(u, open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	expect_einval(u, open("/dev/null", O_RDWR | O_CLOEXEC));
 	expect_einval(u, open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC));
@@ -191,6 +203,68 @@ static void refuses_what_is_no_disk(void **state)
 	expect_einval(u, pipe_fd[1]);
 	unit_attach(u);
 	expect_alive(u);
+}
+
+/*
+ * No descriptor says O_DIRECT of a file that cannot do it: the kernel sees to
+ * that when it is opened, and later.  Newer kernels let a tmpfs say so, and
+ * serve it from the page cache all the same.
+ */
+static void direct_io_is_asked_of_who_can_do_it(void **state)
+{
+	struct unit *u = *state;
+	char path[64];
+	int fd;
+
+	assert_errno(open("/proc/version", O_RDONLY | O_DIRECT | O_CLOEXEC), EINVAL);
+	assert_errno(open("/sys/kernel/mm/transparent_hugepage/enabled",
+			  O_RDONLY | O_DIRECT | O_CLOEXEC), EINVAL);
+	unit_memfd(u, DISK_SIZE);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", u->disk);
+	fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (fd < 0) {
+		assert_int_equal(errno, EINVAL);
+		assert_errno(fcntl(u->disk, F_SETFL, O_DIRECT), EINVAL);
+		return;
+	}
+	close(u->disk);
+	u->disk = fd;
+	unit_start(u, 1, 8);
+	expect_alive(u);
+}
+
+/* A file of /proc or /sys is refused, or served as far as it has a size, and does no harm. */
+static void files_that_are_no_files(void **state)
+{
+	static const char *const path[] = {
+		"/proc/version", "/proc/kallsyms", "/proc/sys/kernel/hostname",
+		"/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/vmcoreinfo",
+	};
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *buf;
+	int ret;
+
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	buf = unit_alloc(u, 4096);
+	for (i = 0; i < ARRAY_SIZE(path); i++) {
+		unit_disk(u, path[i], O_RDONLY);
+		ret = vhost_blk_attach(&u->dev, u->disk);
+		print_message("%s: %s\n", path[i], ret ? strerror(-ret) : "attached");
+		if (ret) {
+			assert_int_equal(ret, -EINVAL);
+		} else {
+			unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4096);
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096),
+					 VIRTIO_BLK_S_IOERR);
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 4096),
+					 VIRTIO_BLK_S_IOERR);
+			unit_detach(u);
+		}
+		close(u->disk);
+		u->disk = -1;
+	}
 }
 
 static void attaches_one_backend(void **state)
@@ -648,6 +722,8 @@ int main(int argc, char **argv)
 		TEST(has_one_owner),
 		TEST(refuses_bad_descriptors),
 		TEST(refuses_what_is_no_disk),
+		TEST(direct_io_is_asked_of_who_can_do_it),
+		TEST(files_that_are_no_files),
 		TEST(attaches_one_backend),
 		TEST(attaches_and_detaches_under_the_other_number),
 		TEST(has_one_backend_for_all_rings),
