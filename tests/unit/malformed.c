@@ -324,28 +324,18 @@ static void do_table_readable_after_writable(struct unit *u, struct vq *vq, uint
 	table[2].flags &= ~VRING_DESC_F_WRITE;
 }
 
-#define CORRUPT(how) static corrupt_fn *const how = do_##how
-CORRUPT(descriptor_points_to_itself);
-CORRUPT(chain_is_a_circle);
-CORRUPT(writable_circle);
-CORRUPT(next_is_the_ring_size);
-CORRUPT(next_is_65535);
-CORRUPT(head_is_the_ring_size);
-CORRUPT(head_is_65535);
-CORRUPT(available_index_jumps);
-CORRUPT(address_is_in_no_region);
-CORRUPT(header_is_in_no_region);
-CORRUPT(buffer_leaves_its_region);
-CORRUPT(buffer_wraps_around);
-CORRUPT(buffer_is_four_gigabytes);
-CORRUPT(readable_after_writable);
-CORRUPT(table_is_in_no_region);
-CORRUPT(table_length_is_odd);
-CORRUPT(table_is_empty);
-CORRUPT(table_in_a_table);
-CORRUPT(table_has_no_end);
-CORRUPT(table_entry_in_no_region);
-CORRUPT(table_readable_after_writable);
+#define CORRUPTIONS(X) \
+	X(descriptor_points_to_itself) X(chain_is_a_circle) X(writable_circle) \
+	X(next_is_the_ring_size) X(next_is_65535) X(head_is_the_ring_size) \
+	X(head_is_65535) X(available_index_jumps) X(address_is_in_no_region) \
+	X(header_is_in_no_region) X(buffer_leaves_its_region) X(buffer_wraps_around) \
+	X(buffer_is_four_gigabytes) X(readable_after_writable) X(table_is_in_no_region) \
+	X(table_length_is_odd) X(table_is_empty) X(table_in_a_table) \
+	X(table_has_no_end) X(table_entry_in_no_region) \
+	X(table_readable_after_writable)
+
+#define CORRUPT(how) static corrupt_fn *const how = do_##how;
+CORRUPTIONS(CORRUPT)
 
 /*
  * The corrupt ring raises its error eventfd and is served no more; the other
@@ -394,6 +384,116 @@ static void ring_stops(void **state)
 	expect_alive(u);
 	expect_alive(u);
 	assert_int_equal(event_count(u->vq[0].err), 0);
+}
+
+/* Moves on in the kernel's log, and counts what was new. */
+static unsigned int new_messages(int kmsg)
+{
+	char message[8192];
+	unsigned int nr = 0;
+	ssize_t ret;
+
+	do {
+		ret = read(kmsg, message, sizeof(message) - 1);
+		nr += ret > 0;
+		/* Messages were overwritten before they were read: many. */
+		assert_false(ret < 0 && errno == EPIPE);
+	} while (ret > 0);
+	return nr;
+}
+
+static int open_kmsg(void)
+{
+	int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	assert_ok(kmsg);
+	assert_ok(lseek(kmsg, 0, SEEK_END));
+	return kmsg;
+}
+
+/* Nothing that a guest does wrong is worth a message in the host's log, however often. */
+static void kernel_log_does_not_grow(void **state)
+{
+	enum { REQUESTS = 4000, ROUNDS = 100 };
+#define POINTER_TO(how)	do_##how,
+	static corrupt_fn *const all[] = { CORRUPTIONS(POINTER_TO) };
+	struct unit *u = *state;
+	struct blk_request req[ARRAY_SIZE(all)];
+	struct vq_segment data;
+	unsigned int i, round;
+	int kmsg, head;
+	struct vq *vq;
+	char *buf;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, ARRAY_SIZE(all), NUM);
+	for (i = 0; i < ARRAY_SIZE(all); i++)
+		unit_request(&req[i], &u->vq[i]);
+	kmsg = open_kmsg();
+	buf = unit_alloc(u, 4096);
+	data = unit_segment(u, buf, 512);
+	for (i = 0; i < REQUESTS; i++) {
+		const struct malformed *m = &malformed[i % ARRAY_SIZE(malformed)];
+
+		add_malformed(u, &u->req, m, buf);
+		vq_submit(&u->vq[0]);
+		expect_end(&u->req, m->want_status, m->want_used);
+	}
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < ARRAY_SIZE(all); i++) {
+			vq = &u->vq[i];
+			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, 0, &data, 1));
+			head = vq->avail->ring[(vq->avail_idx - 1) % NUM];
+			all[i](u, vq, head);
+			vq_publish(vq);
+			vq_kick(vq);
+		}
+		for (i = 0; i < ARRAY_SIZE(all); i++)
+			assert_ok(event_wait(u->vq[i].err, TIMEOUT_MS));
+		unit_detach(u);
+		for (i = 0; i < ARRAY_SIZE(all); i++)
+			assert_ok(vq_restart(&u->vq[i], 0));
+		unit_attach(u);
+	}
+	expect_alive(u);
+	/* Something else may have happened meanwhile. */
+	assert_in_range(new_messages(kmsg), 0, 9);
+	close(kmsg);
+}
+
+static const int cached, direct = O_DIRECT;
+
+/* The kernel tells of a disk's errors, but not of each. */
+static void errors_of_the_disk_are_few_in_the_log(void **state)
+{
+	enum { REQUESTS = 4000 };
+	struct null_blk spec = { .size_mib = 1, .fails = true };
+	static const uint32_t type[] = {
+		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH,
+		VIRTIO_BLK_T_WRITE_ZEROES,
+	};
+	struct unit *u = *state;
+	int64_t begin = now_ms();
+	unsigned int i, nr, errors = 0;
+	char *buf;
+	int kmsg;
+
+	unit_null(u, &spec, O_RDWR | *(const int *)u->param);
+	unit_start_with(u, RANGE_FEATURES, 1, NUM);
+	kmsg = open_kmsg();
+	buf = unit_alloc(u, 4096);
+	for (i = 0; i < REQUESTS; i++) {
+		if (type[i % 4] == VIRTIO_BLK_T_WRITE_ZEROES)
+			errors += !!unit_range(u, type[i % 4], 8, 8, 0);
+		else
+			errors += !!unit_io(u, type[i % 4], 8, buf, 4096);
+	}
+	nr = new_messages(kmsg);
+	print_message("%u messages of %u errors\n", nr, errors);
+	assert_true(errors >= REQUESTS / 4);
+	/* Ten in five seconds from each place that tells of one. */
+	assert_in_range(nr, 0, 60 * (2 + (now_ms() - begin) / 5000));
+	close(kmsg);
 }
 
 /* A head that is made available again before it was used would be completed twice. */
@@ -612,33 +712,18 @@ static void random_rings(void **state)
 	expect_alive(u);
 }
 
+#define TEST_RING_STOPS(how)	TEST_ON(ring_stops, how),
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(malformed_requests_one_by_one),
 		TEST(malformed_requests_among_good_ones),
 		TEST(request_of_nothing),
-		TEST_ON(ring_stops, descriptor_points_to_itself),
-		TEST_ON(ring_stops, chain_is_a_circle),
-		TEST_ON(ring_stops, writable_circle),
-		TEST_ON(ring_stops, next_is_the_ring_size),
-		TEST_ON(ring_stops, next_is_65535),
-		TEST_ON(ring_stops, head_is_the_ring_size),
-		TEST_ON(ring_stops, head_is_65535),
-		TEST_ON(ring_stops, available_index_jumps),
-		TEST_ON(ring_stops, address_is_in_no_region),
-		TEST_ON(ring_stops, header_is_in_no_region),
-		TEST_ON(ring_stops, buffer_leaves_its_region),
-		TEST_ON(ring_stops, buffer_wraps_around),
-		TEST_ON(ring_stops, buffer_is_four_gigabytes),
-		TEST_ON(ring_stops, readable_after_writable),
-		TEST_ON(ring_stops, table_is_in_no_region),
-		TEST_ON(ring_stops, table_length_is_odd),
-		TEST_ON(ring_stops, table_is_empty),
-		TEST_ON(ring_stops, table_in_a_table),
-		TEST_ON(ring_stops, table_has_no_end),
-		TEST_ON(ring_stops, table_entry_in_no_region),
-		TEST_ON(ring_stops, table_readable_after_writable),
+		CORRUPTIONS(TEST_RING_STOPS)
+		TEST(kernel_log_does_not_grow),
+		TEST_ON(errors_of_the_disk_are_few_in_the_log, cached),
+		TEST_ON(errors_of_the_disk_are_few_in_the_log, direct),
 		TEST(head_twice_in_flight),
 		TEST(requests_before_the_corruption_end),
 		TEST(corruption_without_an_error_eventfd),
