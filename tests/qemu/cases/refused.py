@@ -4,6 +4,7 @@
 import os
 
 from harness import SIZE, SLOT, add_device, add_node, disk, make_image, node, refused, remove_device, test
+from disks import null_disk
 from host import expect_text, shell, unload_module
 from machine import PREFIX, Machine
 
@@ -170,6 +171,22 @@ def other_users():
                                                  "writable": True, "addr": {"type": "unix", "path": "export"}})
         expect_text("Failed to get .*write.* lock", Machine(*node(), *disk()).fails())
         shell(f"{PREFIX}/bin/qemu-img info --force-share disk.raw")
+
+
+@test
+def same_disk_twice():
+    """two devices on one image or block device, of one QEMU or two, are refused unless locking=off says they are meant"""
+    with null_disk(size=4) as device:
+        for path, driver in ("disk.raw", "file"), (device, "host_device"):
+            with Machine(*node(path, driver), *disk()) as machine:
+                add_node(machine, driver=driver, node_name="second", filename=path)
+                with refused("Failed to get .*write.* lock"):
+                    add_device(machine, drive="second", id="second")
+                expect_text("Failed to get .*write.* lock", Machine(*node(path, driver), *disk()).fails())
+                add_node(machine, driver=driver, node_name="meant", filename=path, locking="off")
+                add_device(machine, drive="meant", id="meant")
+                with Machine(*node(path, driver, ",locking=off"), *disk()):
+                    pass
 
 
 @test
