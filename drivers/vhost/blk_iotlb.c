@@ -226,6 +226,8 @@ int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid,
 		err = vhost_blk_iotlb_change(blk, msg);
 		break;
 	case VHOST_IOTLB_ACCESS_FAIL:
+		/* Of the one address that was asked for, if no size is given. */
+		msg->size = max_t(u64, msg->size, 1);
 		vhost_blk_iotlb_answer(blk, msg);
 		err = 0;
 		break;

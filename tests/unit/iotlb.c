@@ -79,10 +79,11 @@ static int invalidate(uint64_t iova, uint64_t size)
 	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
 }
 
+/* As a miss has no size, its answer needs none. */
 static int deny(uint64_t iova)
 {
 	const struct vhost_iotlb_msg msg = {
-		.iova = iova, .size = 1, .type = VHOST_IOTLB_ACCESS_FAIL,
+		.iova = iova, .type = VHOST_IOTLB_ACCESS_FAIL,
 	};
 
 	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
