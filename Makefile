@@ -7,9 +7,11 @@ KERNEL ?= 6.1
 DEPTH ?= 1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
+FUZZERS ?= ring
+SECONDS ?= $(if $(SEED),,600)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-unit check-qemu check-guest soak \
+.PHONY: help demo check check-static check-unit check-qemu check-guest soak fuzz \
 	modules tests qemu shell bench bench-full instructions guest-instructions profile install \
 	dkms-install uninstall clean clean-cache
 
@@ -39,6 +41,12 @@ check-guest: ## whole guests on each kernel
 
 soak: ## repeat resets, plugging, migration, power cuts many times (hours; LANES= too)
 	@KERNEL=$(KERNEL) tests/check --soak $(LANES)
+
+fuzz: KERNELS = $(KERNEL)
+fuzz: modules tests ## play a malicious guest for SECONDS=600 (or SEED= CASES=; KERNEL=)
+	@testbed/run --kernel $(KERNEL) --timeout $$((2 * $(or $(SECONDS),1800) + 900)) -- \
+		tests/fuzz/run $(FUZZERS) -- $(if $(SEED),-s $(SEED)) $(if $(CASES),-n $(CASES)) \
+		$(if $(SECONDS),-t $(SECONDS))
 
 ifdef KDIR
 modules: ## build the module for each kernel, or for KDIR= (and KSRC=)

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A virtual IOMMU that maps all of the guest's memory, and nothing else. */
+#ifndef TESTS_FUZZ_IOMMU_H
+#define TESTS_FUZZ_IOMMU_H
+
+#include "vring.h"
+
+/* Fills the IOTLB of a device, and denies from now on what it lacks. */
+void iommu_start(struct vhost_blk *dev);
+
+#endif
