@@ -7,7 +7,7 @@ KERNEL ?= 6.1
 DEPTH ?= 1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
-FUZZERS ?= ring
+FUZZERS ?= ring ioctl
 SECONDS ?= $(if $(SEED),,600)
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ soak: ## repeat resets, plugging, migration, power cuts many times (hours; LANES
 	@KERNEL=$(KERNEL) tests/check --soak $(LANES)
 
 fuzz: KERNELS = $(KERNEL)
-fuzz: modules tests ## play a malicious guest for SECONDS=600 (or SEED= CASES=; KERNEL=)
+fuzz: modules tests ## play a malicious guest and owner, SECONDS=600 each (or SEED= CASES=; FUZZERS= KERNEL=)
 	@testbed/run --kernel $(KERNEL) --timeout $$((2 * $(or $(SECONDS),1800) + 900)) -- \
 		tests/fuzz/run $(FUZZERS) -- $(if $(SEED),-s $(SEED)) $(if $(CASES),-n $(CASES)) \
 		$(if $(SECONDS),-t $(SECONDS))

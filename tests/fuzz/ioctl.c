@@ -1,0 +1,741 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * All calls of /dev/vhost-blk with arguments that are right, nearly right and
+ * wrong, in any order, by several threads and processes, with I/O under way.
+ * Each returns soon, with an errno that the documents name for it; another
+ * device works on, and nothing is left behind.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "blk.h"
+#include "bystander.h"
+#include "disk.h"
+#include "fuzz.h"
+
+#define DEVICES		3
+#define THREADS_MAX	4
+#define STEPS_MAX	24
+#define QUEUES		3	/* that are used; there are 128 */
+#define RING		16
+#define RINGS_SIZE	4096UL	/* of one queue: descriptors, then the two rings */
+#define AVAIL_AT	1024
+#define USED_AT		2048
+#define DATA_AT		(DEVICES * QUEUES * RINGS_SIZE)
+#define ARENA_SIZE	(1024 * 1024UL)
+#define GUARD_SIZE	65536UL		/* more than rings and the log can reach beyond it */
+#define GPA		0x10000ULL
+#define FEATURES	((1ULL << VIRTIO_F_VERSION_1) | (1ULL << VIRTIO_BLK_F_DISCARD) | \
+			 (1ULL << VIRTIO_BLK_F_WRITE_ZEROES))
+
+enum count { CALLS, REFUSED, ATTACHES, REQUESTS, FORKS, REUSED };
+
+static const char *const count_names[] = {
+	"calls", "refused", "attaches", "requests", "forks", "devices used again", NULL
+};
+
+static struct bystander bystander;
+/* Devices keep their descriptors' numbers, whatever they are. */
+static int device[DEVICES];
+static int kick[DEVICES][QUEUES], event;
+/* All memory that a device is ever told of, so that no other is written by it. */
+static char *arena;
+/* Descriptors of all sorts. */
+static int files[16];
+static unsigned int nr_files;
+static struct disk *disks[3];
+
+union argument {
+	uint64_t number;
+	int fd;
+	struct vhost_vring_file file;
+	struct vhost_vring_state state;
+	struct vhost_vring_addr addr;
+	struct vhost_blk_serial serial;
+	struct vhost_blk_stats stats;
+	struct vhost_blk_write_cache cache;
+	struct vhost_blk_affinity affinity;
+	struct vhost_blk_pin_limit limit;
+	struct vhost_blk_limits limits;
+	struct {
+		struct vhost_memory table;
+		struct vhost_memory_region region[80];
+	} memory;
+	char bytes[4096];
+};
+
+/* What a thread draws its arguments from. */
+struct actor {
+	struct dice dice;
+	pthread_t thread;
+	unsigned int steps;
+};
+
+static uint32_t any_index(struct dice *d)
+{
+	static const uint32_t odd[] = { 3, 64, 127, 128, 129, 0x7fffffff, 0x80000000, 0xffffffff };
+
+	return chance(d, 85) ? roll(d, QUEUES) : pick(d, odd);
+}
+
+static uint32_t any_number(struct dice *d)
+{
+	static const uint32_t odd[] = {
+		0, 1, 2, 3, 15, 17, 256, 1023, 1024, 1025, 2048, 32768, 65535, 65536, 0x80000000,
+		0xffffffff,
+	};
+
+	return chance(d, 40) ? RING : pick(d, odd);
+}
+
+static int any_file(struct dice *d)
+{
+	if (chance(d, 50))
+		return pick(d, disks)->fd;
+	if (chance(d, 10))
+		return chance(d, 50) ? -1 : chance(d, 50) ? -2 : 99999;
+	if (chance(d, 10))
+		return device[roll(d, DEVICES)];
+	return files[roll(d, nr_files)];
+}
+
+static int any_event(struct dice *d)
+{
+	if (chance(d, 60))
+		return chance(d, 50) ? kick[roll(d, DEVICES)][roll(d, QUEUES)] : event;
+	return chance(d, 30) ? VHOST_FILE_UNBIND : any_file(d);
+}
+
+/* An address in the arena, or one that nobody may use. */
+static uint64_t any_address(struct dice *d)
+{
+	static const uint64_t odd[] = {
+		0, 0x1000, 0x7ffffffff000, 0x800000000000, 0xffff800000000000, 0xffffffff81000000,
+		0xfffffffffffff000, UINT64_MAX, 1ULL << 63,
+	};
+
+	if (chance(d, 15))
+		return pick(d, odd);
+	return (uintptr_t)arena + (chance(d, 80) ? roll(d, ARENA_SIZE / 4096) * 4096 :
+						   roll(d, ARENA_SIZE));
+}
+
+/* Small enough for its bit in the dirty log to be in the arena, or too large for any. */
+static uint64_t any_gpa(struct dice *d)
+{
+	if (chance(d, 10))
+		return -(roll(d, 64) * 4096);
+	return chance(d, 60) ? GPA : roll(d, 4096) * 4096 + (chance(d, 10) ? 1 : 0);
+}
+
+static uint64_t any_features(struct dice *d)
+{
+	if (chance(d, 60))
+		return FEATURES | (chance(d, 50) ? 1ULL << VHOST_F_LOG_ALL : 0);
+	if (chance(d, 40))
+		return FEATURES | 1ULL << VIRTIO_F_ACCESS_PLATFORM;
+	return chance(d, 50) ? 1ULL << roll(d, 64) : random_next(&d->state);
+}
+
+static void make_features(struct dice *d, union argument *a)
+{
+	a->number = any_features(d);
+}
+
+static void make_backend_features(struct dice *d, union argument *a)
+{
+	a->number = chance(d, 70) ? roll(d, 4) : random_next(&d->state);
+}
+
+static void make_nothing(struct dice *d, union argument *a)
+{
+	a->number = random_next(&d->state);
+}
+
+static void make_memory(struct dice *d, union argument *a)
+{
+	struct vhost_memory *table = &a->memory.table;
+	unsigned int i;
+
+	table->nregions = chance(d, 80) ? 1 + roll(d, 3) : chance(d, 90) ? roll(d, 80) : UINT32_MAX;
+	table->padding = chance(d, 98) ? 0 : 1;
+	for (i = 0; i < table->nregions && i < 80; i++) {
+		struct vhost_memory_region *r = &a->memory.region[i];
+
+		r->flags_padding = 0;
+		r->guest_phys_addr = any_gpa(d);
+		r->userspace_addr = any_address(d);
+		r->memory_size = roll(d, 65) * 4096;
+		if (chance(d, 60)) {
+			r->userspace_addr = (uintptr_t)arena;
+			r->memory_size = ARENA_SIZE;
+		} else if (r->userspace_addr - (uintptr_t)arena < ARENA_SIZE &&
+			   r->userspace_addr + r->memory_size > (uintptr_t)arena + ARENA_SIZE) {
+			r->memory_size = (uintptr_t)arena + ARENA_SIZE - r->userspace_addr;
+		}
+	}
+}
+
+static void make_log_base(struct dice *d, union argument *a)
+{
+	a->number = any_address(d);
+}
+
+static void make_log_fd(struct dice *d, union argument *a)
+{
+	a->fd = any_event(d);
+}
+
+static void make_state(struct dice *d, union argument *a)
+{
+	a->state.index = any_index(d);
+	a->state.num = any_number(d);
+}
+
+static void make_event(struct dice *d, union argument *a)
+{
+	a->file.index = any_index(d);
+	a->file.fd = any_event(d);
+}
+
+/* Where the rings of a queue of a device are. */
+static char *rings(unsigned int dev, unsigned int queue)
+{
+	return arena + (dev * QUEUES + queue) * RINGS_SIZE;
+}
+
+static void make_addr(struct dice *d, union argument *a)
+{
+	char *p = rings(roll(d, DEVICES), roll(d, QUEUES));
+
+	a->addr.index = any_index(d);
+	a->addr.flags = chance(d, 95) ? roll(d, 2) : random_next(&d->state);
+	a->addr.log_guest_addr = any_gpa(d);
+	a->addr.desc_user_addr = (uintptr_t)p;
+	a->addr.avail_user_addr = (uintptr_t)p + AVAIL_AT;
+	a->addr.used_user_addr = (uintptr_t)p + USED_AT;
+	if (chance(d, 20))
+		a->addr.desc_user_addr = any_address(d);
+	if (chance(d, 20))
+		a->addr.avail_user_addr = any_address(d);
+	if (chance(d, 20))
+		a->addr.used_user_addr = any_address(d);
+}
+
+static void make_backend(struct dice *d, union argument *a)
+{
+	a->file.index = chance(d, 97) ? 0 : any_index(d);
+	a->file.fd = chance(d, 40) ? VHOST_FILE_UNBIND : any_file(d);
+}
+
+static uint32_t reserved(struct dice *d)
+{
+	return chance(d, 95) ? 0 : 1 + roll(d, 1000);
+}
+
+static void make_serial(struct dice *d, union argument *a)
+{
+	memset(&a->serial, roll(d, 256), sizeof(a->serial));
+	a->serial.reserved = reserved(d);
+}
+
+static void make_stats(struct dice *d, union argument *a)
+{
+	a->stats.index = any_index(d);
+	a->stats.reserved = reserved(d);
+}
+
+static void make_cache(struct dice *d, union argument *a)
+{
+	a->cache.mode = chance(d, 90) ? roll(d, 2) : any_number(d);
+	a->cache.reserved = reserved(d);
+}
+
+static void make_affinity(struct dice *d, union argument *a)
+{
+	static const uint32_t sizes[] = { 0, 0, 1, 4, 8, 8, 8, 128, 1024, 4096, 4097, 0xffffffff };
+
+	a->affinity.index = any_index(d);
+	a->affinity.size = pick(d, sizes);
+	a->affinity.mask = chance(d, 85) ? (uintptr_t)arena + DATA_AT : any_address(d);
+	arena[DATA_AT] = chance(d, 80) ? 1 + roll(d, 3) : roll(d, 256);
+}
+
+static void make_limit(struct dice *d, union argument *a)
+{
+	a->limit.bytes = chance(d, 90) ? roll(d, 64) * 4096 : random_next(&d->state) >> roll(d, 64);
+	a->limit.reserved = reserved(d);
+}
+
+static void make_limits(struct dice *d, union argument *a)
+{
+	a->limits.fd = any_file(d);
+	a->limits.reserved = reserved(d);
+}
+
+/* What a call may answer; EFAULT, for its argument, always. */
+struct call {
+	const char *name;
+	unsigned long number;
+	void (*make)(struct dice *d, union argument *a);
+	int errors[9];
+};
+
+#define CALL(number, make, ...)	{ #number, number, make, { __VA_ARGS__ } }
+
+static const struct call calls[] = {
+	CALL(VHOST_GET_FEATURES, make_nothing, 0),
+	CALL(VHOST_SET_FEATURES, make_features, EPERM, EOPNOTSUPP, EBUSY),
+	CALL(VHOST_GET_BACKEND_FEATURES, make_nothing, 0),
+	CALL(VHOST_SET_BACKEND_FEATURES, make_backend_features, EPERM, EOPNOTSUPP),
+	CALL(VHOST_SET_OWNER, make_nothing, EBUSY),
+	CALL(VHOST_RESET_OWNER, make_nothing, EPERM),
+	CALL(VHOST_SET_MEM_TABLE, make_memory, EPERM, EOPNOTSUPP, E2BIG),
+	CALL(VHOST_SET_LOG_BASE, make_log_base, EPERM),
+	CALL(VHOST_SET_LOG_FD, make_log_fd, EPERM, EBADF, EINVAL),
+	CALL(VHOST_SET_VRING_NUM, make_state, EPERM, ENOBUFS, EBUSY, EINVAL),
+	CALL(VHOST_SET_VRING_BASE, make_state, EPERM, ENOBUFS, EBUSY, EINVAL),
+	CALL(VHOST_GET_VRING_BASE, make_state, EPERM, ENOBUFS),
+	CALL(VHOST_SET_VRING_ADDR, make_addr, EPERM, ENOBUFS, EOPNOTSUPP, EINVAL),
+	CALL(VHOST_SET_VRING_KICK, make_event, EPERM, ENOBUFS, EBADF, EINVAL),
+	CALL(VHOST_SET_VRING_CALL, make_event, EPERM, ENOBUFS, EBADF, EINVAL),
+	CALL(VHOST_SET_VRING_ERR, make_event, EPERM, ENOBUFS, EBADF, EINVAL),
+	CALL(VHOST_SET_VRING_ENDIAN, make_state, EPERM, ENOBUFS, EBUSY, EINVAL),
+	CALL(VHOST_GET_VRING_ENDIAN, make_state, EPERM, ENOBUFS),
+	CALL(VHOST_SET_VRING_BUSYLOOP_TIMEOUT, make_state, EPERM, ENOBUFS),
+	CALL(VHOST_GET_VRING_BUSYLOOP_TIMEOUT, make_state, EPERM, ENOBUFS),
+	CALL(VHOST_BLK_SET_BACKEND, make_backend, EPERM, ENOBUFS, EBADF, EINVAL, EBUSY),
+	CALL(VHOST_BLK_SET_BACKEND, make_backend, EPERM, ENOBUFS, EBADF, EINVAL, EBUSY),
+	CALL(VHOST_BLK_SET_BACKEND_COMPAT, make_backend, EPERM, ENOBUFS, EBADF, EINVAL, EBUSY),
+	CALL(VHOST_BLK_SET_SERIAL, make_serial, EPERM, EINVAL, EBUSY),
+	CALL(VHOST_BLK_GET_STATS, make_stats, EINVAL, ENOBUFS),
+	CALL(VHOST_BLK_SET_WRITE_CACHE, make_cache, EPERM, EINVAL),
+	CALL(VHOST_BLK_SET_AFFINITY, make_affinity, EPERM, EINVAL, ENOBUFS),
+	CALL(VHOST_BLK_SET_PIN_LIMIT, make_limit, EPERM, EINVAL, EBUSY),
+	CALL(VHOST_BLK_GET_LIMITS, make_limits, EBADF, EINVAL),
+	{ "an unknown call", _IOW(VHOST_VIRTIO, 0xcc, int), make_state, { EPERM, ENOBUFS } },
+	/* Of those devices whose workers are the vhost core's. */
+	{ "VHOST_NEW_WORKER", _IOR(VHOST_VIRTIO, 0x8, int), make_state, { EPERM, ENOBUFS } },
+};
+
+static bool is_named(const struct call *call, int err)
+{
+	unsigned int i;
+
+	/* Bad addresses, calls of other devices, and what is no device (any more). */
+	if (err == EFAULT || err == ENOTTY)
+		return true;
+	for (i = 0; i < ARRAY_SIZE(call->errors); i++)
+		if (call->errors[i] == err)
+			return true;
+	return false;
+}
+
+static int do_call(const struct call *call, int fd, void *arg)
+{
+	int64_t begin = now_ms();
+	int err = ioctl(fd, call->number, arg) < 0 ? errno : 0;
+
+	if (now_ms() - begin > BOUND_MS)
+		fuzz_fail("%s took %" PRId64 " ms", call->name, now_ms() - begin);
+	if (err && !is_named(call, err))
+		fuzz_fail("%s: %s", call->name, strerror(err));
+	fuzz_count(CALLS, 1);
+	if (err)
+		fuzz_count(REFUSED, 1);
+	else if (call->number == VHOST_BLK_SET_BACKEND)
+		fuzz_count(ATTACHES, ((struct vhost_vring_file *)arg)->fd >= 0);
+	return err;
+}
+
+static void any_call(struct dice *d, int fd)
+{
+	const struct call *call = &pick(d, calls);
+	union argument a;
+
+	memset(&a, 0, sizeof(a));
+	call->make(d, &a);
+	do_call(call, fd, chance(d, 96) ? (void *)&a : (void *)(uintptr_t)any_address(d));
+}
+
+static const struct call *call_of(unsigned long number)
+{
+	const struct call *call = calls;
+
+	while (call->number != number)
+		call++;
+	return call;
+}
+
+/* All that a device needs, in order; others may interfere. */
+static void set_up(struct dice *d, unsigned int dev, int fd)
+{
+	union argument a = { .number = FEATURES };
+	unsigned int i;
+
+	do_call(call_of(VHOST_SET_OWNER), fd, NULL);
+	do_call(call_of(VHOST_SET_FEATURES), fd, &a);
+	memset(&a, 0, sizeof(a));
+	a.memory.table.nregions = 1;
+	a.memory.table.regions[0].guest_phys_addr = GPA;
+	a.memory.table.regions[0].memory_size = ARENA_SIZE;
+	a.memory.table.regions[0].userspace_addr = (uintptr_t)arena;
+	do_call(call_of(VHOST_SET_MEM_TABLE), fd, &a);
+	for (i = 0; i < QUEUES; i++) {
+		char *p = rings(dev, i);
+
+		a.state = (struct vhost_vring_state){ .index = i, .num = RING };
+		do_call(call_of(VHOST_SET_VRING_NUM), fd, &a);
+		a.state.num = ((struct vring_used *)(p + USED_AT))->idx;
+		do_call(call_of(VHOST_SET_VRING_BASE), fd, &a);
+		a.addr = (struct vhost_vring_addr){
+			.index = i,
+			.desc_user_addr = (uintptr_t)p,
+			.avail_user_addr = (uintptr_t)p + AVAIL_AT,
+			.used_user_addr = (uintptr_t)p + USED_AT,
+		};
+		do_call(call_of(VHOST_SET_VRING_ADDR), fd, &a);
+		a.file = (struct vhost_vring_file){ .index = i, .fd = kick[dev][i] };
+		do_call(call_of(VHOST_SET_VRING_KICK), fd, &a);
+		a.file.fd = event;
+		do_call(call_of(VHOST_SET_VRING_CALL), fd, &a);
+	}
+	a.file = (struct vhost_vring_file){ .fd = disks[roll(d, 3)]->fd };
+	do_call(call_of(VHOST_BLK_SET_BACKEND), fd, &a);
+}
+
+/* Makes requests available, whether the device runs or not. */
+static void submit(struct dice *d, unsigned int dev, unsigned int queue)
+{
+	char *p = rings(dev, queue), *data = arena + DATA_AT + 4096 * (1 + roll(d, 100));
+	struct vring_avail *avail = (void *)(p + AVAIL_AT);
+	struct vring_desc *desc = (void *)p;
+	struct virtio_blk_outhdr *header = (void *)data;
+	unsigned int i, nr = 1 + roll(d, 3);
+	uint64_t one = 1;
+
+	for (i = 0; i < nr; i++) {
+		unsigned int first = roll(d, RING - 2);
+		bool out = chance(d, 50);
+
+		header->type = out ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+		if (chance(d, 5))
+			header->type = roll(d, 15);
+		header->ioprio = 0;
+		header->sector = roll(d, 4000);
+		desc[first].addr = GPA + (data - arena);
+		desc[first].len = sizeof(*header);
+		desc[first].flags = VRING_DESC_F_NEXT;
+		desc[first].next = first + 1;
+		desc[first + 1].addr = GPA + (data - arena) + 512;
+		desc[first + 1].len = SECTOR_SIZE * roll(d, 64);
+		desc[first + 1].flags = VRING_DESC_F_NEXT | (out ? 0 : VRING_DESC_F_WRITE);
+		desc[first + 1].next = first + 2;
+		desc[first + 2].addr = GPA + (data - arena) + 256;
+		desc[first + 2].len = 1;
+		desc[first + 2].flags = VRING_DESC_F_WRITE;
+		avail->ring[avail->idx % RING] = first;
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		avail->idx++;
+		data += 2048;
+		header = (void *)data;
+	}
+	fuzz_count(REQUESTS, nr);
+	if (write(kick[dev][queue], &one, sizeof(one)) < 0 && errno != EAGAIN &&
+	    errno != EPERM)
+		fuzz_fail("kick: %s", strerror(errno));
+}
+
+static void any_message(struct dice *d, int fd)
+{
+	struct vhost_msg_v2 msg = {
+		.type = chance(d, 95) ? (int)roll(d, 3) : (int)any_number(d),
+		.iotlb = {
+			.iova = any_gpa(d), .size = roll(d, 65) * 4096, .uaddr = any_address(d),
+			.perm = chance(d, 90) ? 1 + roll(d, 3) : roll(d, 256),
+			.type = chance(d, 95) ? roll(d, 6) : roll(d, 256),
+		},
+	};
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	size_t size = chance(d, 90) ? sizeof(struct vhost_msg) : roll(d, sizeof(msg));
+	ssize_t ret;
+
+	if (msg.iotlb.uaddr - (uintptr_t)arena < ARENA_SIZE &&
+	    msg.iotlb.uaddr + msg.iotlb.size > (uintptr_t)arena + ARENA_SIZE)
+		msg.iotlb.size = (uintptr_t)arena + ARENA_SIZE - msg.iotlb.uaddr;
+	if (chance(d, 50))
+		ret = write(fd, &msg, size);
+	else
+		ret = read(fd, &msg, size);
+	if (ret < 0 && errno != EFAULT && errno != EINVAL && errno != EAGAIN &&
+	    errno != EPERM)
+		fuzz_fail("a message: %s", strerror(errno));
+	poll(&pfd, 1, 0);
+}
+
+/* The device goes, as far as this process is concerned, and a new one may come. */
+static void replace(struct dice *d, unsigned int dev)
+{
+	int fd = chance(d, 90) ? fuzz_device() : open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || dup2(fd, device[dev]) < 0)
+		fuzz_fail("open: %s", strerror(errno));
+	close(fd);
+}
+
+/* A descriptor that went through a socket is as good. */
+static void pass(struct dice *d, int fd)
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int pair[2], got;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		fuzz_fail("socketpair: %s", strerror(errno));
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	if (sendmsg(pair[0], &msg, 0) != 1)
+		fuzz_fail("sendmsg: %s", strerror(errno));
+	/* At times it is never received. */
+	if (chance(d, 70) && recvmsg(pair[1], &msg, MSG_CMSG_CLOEXEC) == 1) {
+		memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(got));
+		any_call(d, got);
+		close(got);
+	}
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* A child with the devices of its parent, and one of its own that it may not live to close. */
+static void be_child(struct dice *d)
+{
+	unsigned int i, dev = roll(d, DEVICES);
+	int own = fuzz_device();
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (chance(d, 80))
+		set_up(d, dev, own);
+	for (i = roll(d, 10); i; i--) {
+		submit(d, dev, roll(d, QUEUES));
+		any_call(d, chance(d, 50) ? own : pick(d, device));
+	}
+	if (chance(d, 50))
+		pause();
+	_exit(0);
+}
+
+static void fork_child(struct dice *d)
+{
+	struct dice young = dice_of(random_next(&d->state));
+	int64_t end = now_ms() + BOUND_MS;
+	unsigned int us = roll(d, 8000);
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		fuzz_fail("fork: %s", strerror(errno));
+	if (!pid)
+		be_child(&young);
+	fuzz_count(FORKS, 1);
+	usleep(us);
+	kill(pid, SIGKILL);
+	while (!waitpid(pid, &status, WNOHANG)) {
+		if (now_ms() > end)
+			fuzz_fail("a child that was killed does not end");
+		usleep(500);
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		_exit(1);
+}
+
+static void change_memory(struct dice *d)
+{
+	char *page = arena + 4096 * roll(d, ARENA_SIZE / 4096);
+	size_t len = 4096 * (1 + roll(d, 4));
+
+	if (page + len <= arena + ARENA_SIZE)
+		madvise(page, len, chance(d, 50) ? MADV_DONTNEED : MADV_REMOVE);
+}
+
+static void do_step(struct dice *d)
+{
+	unsigned int dev = roll(d, DEVICES), r = roll(d, 100);
+	int fd = device[dev];
+
+	if (r < 50) {
+		any_call(d, fd);
+	} else if (r < 62) {
+		set_up(d, dev, fd);
+	} else if (r < 80) {
+		submit(d, dev, roll(d, QUEUES));
+	} else if (r < 86) {
+		any_message(d, fd);
+	} else if (r < 90) {
+		replace(d, dev);
+	} else if (r < 93) {
+		int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+		any_call(d, copy);
+		close(copy);
+	} else if (r < 95) {
+		pass(d, fd);
+	} else if (r < 97) {
+		change_memory(d);
+	} else if (r < 98) {
+		fork_child(d);
+	} else {
+		usleep(roll(d, 1000));
+	}
+}
+
+static void *act(void *arg)
+{
+	struct actor *actor = arg;
+
+	while (actor->steps--)
+		do_step(&actor->dice);
+	return NULL;
+}
+
+/* Whatever was done to a device: once it has no owner, it is as good as new. */
+static void reuse(struct dice *d, int fd)
+{
+	static struct bystander next;
+
+	if (ioctl(fd, VHOST_RESET_OWNER)) {
+		/* A child's, or none. */
+		if (errno != EPERM && errno != ENOTTY)
+			fuzz_fail("RESET_OWNER: %s", strerror(errno));
+		if (ioctl(fd, VHOST_SET_OWNER))
+			return;
+		if (ioctl(fd, VHOST_RESET_OWNER))
+			fuzz_fail("RESET_OWNER of one's own: %s", strerror(errno));
+	}
+	bystander_start(&next, fd);
+	bystander_works(&next, d);
+	bystander_stop(&next);
+	fuzz_count(REUSED, 1);
+}
+
+static void run(uint64_t seed)
+{
+	struct actor actor[THREADS_MAX];
+	struct dice d = dice_of(seed);
+	unsigned int i, nr = 1 + roll(&d, THREADS_MAX);
+
+	for (i = 0; i < nr; i++) {
+		actor[i].dice = dice_of(random_next(&d.state));
+		actor[i].steps = 1 + roll(&d, STEPS_MAX);
+	}
+	for (i = 1; i < nr; i++)
+		if (pthread_create(&actor[i].thread, NULL, act, &actor[i]))
+			fuzz_fail("no thread");
+	act(&actor[0]);
+	for (i = 1; i < nr; i++)
+		pthread_join(actor[i].thread, NULL);
+	bystander_works(&bystander, &d);
+	if (chance(&d, 20))
+		reuse(&d, pick(&d, device));
+}
+
+static void prepare(uint64_t session)
+{
+	(void)session;
+	/* A file, direct I/O, and a device behind the page cache. */
+	disks[0] = disk_get(0);
+	disks[1] = disk_get(2);
+	disks[2] = disk_get(5);
+}
+
+static void add_file(int fd)
+{
+	if (fd < 0)
+		fuzz_fail("file: %s", strerror(errno));
+	files[nr_files++] = fd;
+}
+
+static void open_session(uint64_t session)
+{
+	struct dice d = dice_of(session);
+	unsigned int i, k;
+	int pipes[2];
+
+	nr_files = 0;
+	add_file(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	add_file(open("/dev/null", O_RDWR | O_CLOEXEC));
+	add_file(open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+	add_file(open("/tmp", O_PATH | O_CLOEXEC));
+	add_file(open("/tmp", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+	add_file(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+	if (pipe2(pipes, O_CLOEXEC))
+		fuzz_fail("pipe: %s", strerror(errno));
+	add_file(pipes[0]);
+	event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	add_file(event);
+	arena = mmap(NULL, ARENA_SIZE + GUARD_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (arena == MAP_FAILED || mprotect(arena + ARENA_SIZE, GUARD_SIZE, PROT_NONE))
+		fuzz_fail("mmap: %s", strerror(errno));
+	bystander_start(&bystander, fuzz_device());
+	for (i = 0; i < DEVICES; i++) {
+		device[i] = fuzz_device();
+		for (k = 0; k < QUEUES; k++)
+			kick[i][k] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (chance(&d, 80))
+			set_up(&d, i, device[i]);
+	}
+}
+
+/* The devices end with their owner, at times by force. */
+static void close_session(uint64_t session)
+{
+	struct dice d = dice_of(session);
+
+	if (chance(&d, 30)) {
+		fuzz_ends_by_kill();
+		kill(getpid(), SIGKILL);
+	}
+}
+
+static void finish(void)
+{
+	if (disk_remove_all())
+		fuzz_fail("a disk is still held");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fuzzer fuzzer = {
+		.name = "ioctl",
+		.prepare = prepare,
+		.open = open_session,
+		.run = run,
+		.close = close_session,
+		.finish = finish,
+		.count_names = count_names,
+	};
+
+	return fuzz_main(argc, argv, &fuzzer);
+}
