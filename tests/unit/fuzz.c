@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The fuzzers' short lists: seeds that once failed, and some that come every day. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <sys/wait.h>
+
+#define LIST_TIMEOUT_S	600
+
+/* Grace periods are what rings that stop all the time mostly wait for. */
+#define RCU_EXPEDITED	"/sys/kernel/rcu_expedited"
+
+static void run_list(const char *name)
+{
+	char program[64], list[64];
+	int status;
+	pid_t pid;
+
+	snprintf(program, sizeof(program), "build/tests/fuzz/%s", name);
+	snprintf(list, sizeof(list), "tests/fuzz/%s.seeds", name);
+	alarm(LIST_TIMEOUT_S);
+	unit_write(RCU_EXPEDITED, "1");
+	pid = child_fork();
+	if (!pid) {
+		execl(program, program, "-l", list, NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	unit_write(RCU_EXPEDITED, "0");
+	assert_int_equal(status, 0);
+}
+
+static void hostile_rings(void **state)
+{
+	(void)state;
+	run_list("ring");
+}
+
+static void calls_in_any_order(void **state)
+{
+	(void)state;
+	run_list("ioctl");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(hostile_rings),
+		TEST(calls_in_any_order),
+	};
+
+	return unit_run(argc, argv, "fuzz", tests, ARRAY_SIZE(tests));
+}
