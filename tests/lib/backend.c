@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@
 #define NAME_LEN	48
 #define DIR_LEN		128
 
-enum made_kind { MADE_TMPFS, MADE_NULL, MADE_MODULE, MADE_LOOP, MADE_DM, MADE_MOUNT };
+enum made_kind { MADE_TMPFS, MADE_NULL, MADE_MODULE, MADE_REMOTE, MADE_LOOP, MADE_DM, MADE_MOUNT, MADE_SWAP };
 
 struct made {
 	enum made_kind kind;
@@ -175,10 +176,12 @@ static int null_node(char *path, const char *dir, const char *name)
 
 int backend_null(char *path, const struct null_blk *spec)
 {
-	char name[NAME_LEN], dir[DIR_LEN];
+	char name[NAME_LEN], dir[DIR_LEN], bad[32];
 	struct made *m;
 	int ret;
 
+	snprintf(bad, sizeof(bad), "+%u-%u", spec->bad_sector,
+		 spec->bad_sector + spec->bad_sectors - 1);
 	unique_name(name);
 	snprintf(dir, sizeof(dir), NULLB_DIR "/%s", name);
 	if (mkdir(dir, 0700))
@@ -191,8 +194,8 @@ int backend_null(char *path, const struct null_blk *spec)
 		ret = write_number(dir, "memory_backed", !spec->forgets);
 	if (!ret && spec->discard)
 		ret = write_number(dir, "discard", 1);
-	if (!ret && spec->fails)
-		ret = write_text(dir, "badblocks", "+0-511");
+	if (!ret && spec->bad_sectors)
+		ret = write_text(dir, "badblocks", bad);
 	if (!ret && spec->cache_mib)
 		ret = write_number(dir, "cache_size", spec->cache_mib);
 	if (!ret && spec->queue_depth)
@@ -360,6 +363,14 @@ int backend_dm_resume(const char *path)
 	return dm_suspend(path, 0);
 }
 
+int backend_dm_reload(const char *path, const char *table)
+{
+	const char *name = dm_name(path);
+	int ret = name ? dm_call(DM_TABLE_LOAD, name, table, 0, NULL) : -ENODEV;
+
+	return ret ?: backend_dm_suspend(path) ?: backend_dm_resume(path);
+}
+
 int backend_dm_message(const char *path, const char *text)
 {
 	char buf[DM_BUF_LEN] __attribute__((aligned(8)));
@@ -395,16 +406,21 @@ static int run(char *const argv[])
 	return 0;
 }
 
-int backend_mount(char *dir, const char *fstype, const char *device)
+static int mount_with(char *dir, const char *fstype, const char *device, const char *options)
 {
 	int ret = make_mount_point(dir);
 
 	if (ret)
 		return ret;
-	if (mount(device, dir, fstype, 0, NULL))
+	if (mount(device, dir, fstype, 0, options))
 		return failed("mount", dir);
 	remember(MADE_MOUNT, dir, "");
 	return 0;
+}
+
+int backend_mount(char *dir, const char *fstype, const char *device)
+{
+	return mount_with(dir, fstype, device, NULL);
 }
 
 int backend_mkfs(char *dir, const char *fstype, const char *device)
@@ -416,6 +432,27 @@ int backend_mkfs(char *dir, const char *fstype, const char *device)
 	snprintf(program, sizeof(program), "mkfs.%s", fstype);
 	ret = run(argv);
 	return ret ?: backend_mount(dir, fstype, device);
+}
+
+int backend_mkfs_quota(char *dir, const char *fstype, const char *device)
+{
+	char *ext4[] = { "mkfs.ext4", "-q", "-O", "quota", (char *)device, NULL };
+	char *xfs[] = { "mkfs.xfs", "-q", (char *)device, NULL };
+	int ret = run(strcmp(fstype, "xfs") ? ext4 : xfs);
+
+	return ret ?: mount_with(dir, fstype, device, "usrquota");
+}
+
+int backend_swap(const char *device)
+{
+	int ret = run((char *[]){ "mkswap", "-q", (char *)device, NULL });
+
+	if (ret)
+		return ret;
+	if (swapon(device, 0))
+		return failed("swapon", device);
+	remember(MADE_SWAP, device, "");
+	return 0;
 }
 
 int backend_fsck(const char *fstype, const char *device)
@@ -455,6 +492,41 @@ int backend_scsi(char *path, const char *options)
 	return -ENODEV;
 }
 
+int backend_scsi_option(const char *name, const char *value)
+{
+	return write_text("/sys/bus/pseudo/drivers/scsi_debug", name, value);
+}
+
+int backend_scsi_attribute(const char *path, const char *name, const char *value)
+{
+	char dir[2 * BACKEND_PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "/sys/block/%s/device", strrchr(path, '/') + 1);
+	return write_text(dir, name, value);
+}
+
+int backend_remote_do(const char *kind, const char *what)
+{
+	return run((char *[]){ "tests/lib/remote-disk", (char *)kind, (char *)what, NULL });
+}
+
+int backend_remote(char *path, const char *kind, const char *image)
+{
+	char command[2 * BACKEND_PATH_MAX];
+	FILE *f;
+	int nr;
+
+	snprintf(command, sizeof(command), "tests/lib/remote-disk %s make %s", kind, image);
+	f = popen(command, "re");
+	if (!f)
+		return failed("run", command);
+	nr = fscanf(f, "%159s", path);
+	if (pclose(f) || nr != 1)
+		return -ENODEV;
+	remember(MADE_REMOTE, path, kind);
+	return wait_for_node(path);
+}
+
 int backend_erasable(char *path, unsigned int size_mib, unsigned int block_size)
 {
 	char size[32], block[32];
@@ -484,6 +556,9 @@ static int remove_one(struct made *m)
 			if (!ret)
 				rmdir(m->path);
 			break;
+		case MADE_SWAP:
+			ret = swapoff(m->path);
+			break;
 		case MADE_LOOP:
 			ret = close(atoi(m->name));
 			break;
@@ -492,6 +567,9 @@ static int remove_one(struct made *m)
 			break;
 		case MADE_MODULE:
 			ret = run((char *[]){ "rmmod", m->path, NULL });
+			break;
+		case MADE_REMOTE:
+			ret = backend_remote_do(m->name, "remove");
 			break;
 		case MADE_NULL:
 			snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);

@@ -22,7 +22,8 @@ struct null_blk {
 	unsigned int cache_mib;		/* volatile write cache; 0: none */
 	bool discard;
 	bool forgets;			/* keeps nothing that is written to it */
-	bool fails;			/* in its first 256 KiB */
+	unsigned int bad_sector;	/* the first of those that fail */
+	unsigned int bad_sectors;
 };
 
 /* A tmpfs of this process' own, with room for size bytes. */
@@ -35,6 +36,13 @@ int backend_null(char *path, const struct null_blk *spec);
 int backend_null_unplug(const char *path);
 /* A disk of the module scsi_debug, loaded with these options; one at a time. */
 int backend_scsi(char *path, const char *options);
+/* Sets an option of it, and an attribute of its disk at path. */
+int backend_scsi_option(const char *name, const char *value);
+int backend_scsi_attribute(const char *path, const char *name, const char *value);
+/* A disk with a server behind it, of the image's size: see tests/lib/remote-disk; one of each kind at a time. */
+int backend_remote(char *path, const char *kind, const char *image);
+/* Does something to its server. */
+int backend_remote_do(const char *kind, const char *what);
 /* The disk of tests/modules/erasable.c; likewise one at a time. */
 int backend_erasable(char *path, unsigned int size_mib, unsigned int block_size);
 #define BACKEND_ERASED		0xe5	/* each byte there that was erased securely */
@@ -45,12 +53,18 @@ int backend_dm(char *path, const char *table);
 /* Keeps all I/O of a device-mapper device waiting until it is resumed. */
 int backend_dm_suspend(const char *path);
 int backend_dm_resume(const char *path);
+/* Replaces the table of a device-mapper device, with requests on their way. */
+int backend_dm_reload(const char *path, const char *table);
 /* Sends a message to the target of a device-mapper device. */
 int backend_dm_message(const char *path, const char *text);
 /* Makes a filesystem on a device or file and mounts it. */
 int backend_mkfs(char *dir, const char *fstype, const char *device);
+/* The same with quotas of users. */
+int backend_mkfs_quota(char *dir, const char *fstype, const char *device);
 /* Mounts what is there already. */
 int backend_mount(char *dir, const char *fstype, const char *device);
+/* Has memory swapped out to a device. */
+int backend_swap(const char *device);
 /* Looks for damage in a filesystem that is not mounted, and repairs none. */
 int backend_fsck(const char *fstype, const char *device);
 

@@ -179,7 +179,7 @@ static void failing_device(void **state)
 static void failing_request_of_more_than_2_gib(void **state)
 {
 	enum { SEGMENTS = 520, SEGMENT = 4 * MIB };
-	struct null_blk spec = { .size_mib = 4096, .fails = true, .forgets = true };
+	struct null_blk spec = { .size_mib = 4096, .bad_sectors = 512, .forgets = true };
 	struct vq_segment data[SEGMENTS];
 	struct unit *u = *state;
 	unsigned int i;

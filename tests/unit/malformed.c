@@ -467,7 +467,7 @@ static const int cached, direct = O_DIRECT;
 static void errors_of_the_disk_are_few_in_the_log(void **state)
 {
 	enum { REQUESTS = 4000 };
-	struct null_blk spec = { .size_mib = 1, .fails = true };
+	struct null_blk spec = { .size_mib = 1, .bad_sectors = 512 };
 	static const uint32_t type[] = {
 		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH,
 		VIRTIO_BLK_T_WRITE_ZEROES,
