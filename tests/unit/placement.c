@@ -22,9 +22,7 @@ static int set_affinity(struct unit *u, unsigned int index, const void *mask, un
 
 static int bind_queue(struct unit *u, unsigned int index, unsigned int cpu)
 {
-	uint64_t mask = 1ULL << cpu;
-
-	return set_affinity(u, index, &mask, sizeof(mask));
+	return unit_place(u, index, 1ULL << cpu);
 }
 
 static uint64_t affinity_of(pid_t pid)

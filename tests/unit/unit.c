@@ -275,6 +275,15 @@ void unit_pin_limit(struct unit *u, uint64_t bytes)
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_PIN_LIMIT, &limit));
 }
 
+int unit_place(struct unit *u, unsigned int queue, uint64_t mask)
+{
+	struct vhost_blk_affinity affinity = {
+		.index = queue, .size = sizeof(mask), .mask = (uintptr_t)&mask,
+	};
+
+	return ioctl(u->dev.fd, VHOST_BLK_SET_AFFINITY, &affinity);
+}
+
 void unit_detach(struct unit *u)
 {
 	assert_ok(vhost_blk_detach(&u->dev));

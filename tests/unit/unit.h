@@ -116,6 +116,8 @@ void unit_detach(struct unit *u);
 /* How long a queue polls, and how much memory each queue keeps pinned. */
 void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us);
 void unit_pin_limit(struct unit *u, uint64_t bytes);
+/* Which of the first CPUs a queue's workers have: what the ioctl returns. */
+int unit_place(struct unit *u, unsigned int queue, uint64_t mask);
 
 /* Page-aligned guest memory. */
 void *unit_alloc(struct unit *u, size_t len);

@@ -1,0 +1,805 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What may go wrong below and beside a device: disks that fail, hang or go, quotas, want of memory, CPUs that leave. */
+#define _GNU_SOURCE
+#include "disks.h"
+
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/quota.h>
+#include <sys/swap.h>
+
+#include "load.h"
+
+#define RING		64
+#define ROUND		(4 * LOAD_DEPTH)	/* requests, enough for each to have come several times */
+#define PAGE		4096UL
+#define OWNER_UID	65534
+
+static void start_load(struct load *l, struct unit *u, unsigned int types)
+{
+	unit_start_with(u, types > LOAD_FLUSHES ? RANGE_FEATURES : FEATURES, 1, RING);
+	load_init(l, u, 0, 0, types);
+	load_until(l, &l->ok, ROUND);
+}
+
+/* The disk is given back at once, so nothing holds it. */
+static void expect_given_back(struct unit *u)
+{
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+	close(u->disk);
+	u->disk = -1;
+	assert_ok(backend_remove_since(u->mark));
+}
+
+/*
+ * Disks with sectors that cannot be read, or written either.
+ */
+
+#define BAD_SECTORS	8U
+
+struct bad {
+	void (*open)(struct unit *u);
+	uint64_t first;			/* bad sector */
+	bool writable;
+};
+
+static void open_bad_null(struct unit *u)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .bad_sector = 2048,
+				 .bad_sectors = BAD_SECTORS };
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+}
+
+static void open_bad_scsi(struct unit *u)
+{
+	assert_ok(backend_scsi(u->path, "dev_size_mb=8 delay=0 medium_error_start=4660 "
+				"medium_error_count=8"));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+}
+
+static const struct bad null_bad = { .open = open_bad_null, .first = 2048 };
+static const struct bad scsi_bad = { .open = open_bad_scsi, .first = 4660, .writable = true };
+
+/* A request fails if one of its sectors does, and no other does. */
+static void bad_sectors(void **state)
+{
+	struct unit *u = *state;
+	const struct bad *bad = u->param;
+	struct blk_request req[4];
+	/* Before, behind, and with the first and the last of them. */
+	const uint64_t sector[] = { bad->first - 8, bad->first + BAD_SECTORS, bad->first - 7,
+				    bad->first + BAD_SECTORS - 1 };
+	unsigned int i, round;
+	uint8_t *buf;
+
+	bad->open(u);
+	disk_fill(u->disk, (bad->first - 64) * SECTOR_SIZE, 64 * SECTOR_SIZE, 1);
+	disk_fill(u->disk, (bad->first + BAD_SECTORS) * SECTOR_SIZE, 64 * SECTOR_SIZE, 1);
+	if (bad->writable)
+		assert_ok(backend_scsi_option("opts", "2"));
+	unit_start(u, 1, RING);
+	unit_requests(req, 4, &u->vq[0]);
+	buf = unit_alloc(u, 4 * PAGE);
+	for (round = 0; round < 10; round++) {
+		for (i = 0; i < 4; i++)
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, sector[i], buf + i * PAGE, PAGE);
+		for (i = 0; i < 2; i++) {
+			expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+			expect_pattern(buf + i * PAGE, PAGE, sector[i] * SECTOR_SIZE, 1);
+		}
+		for (; i < 4; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_IOERR, 1);
+	}
+	if (!bad->writable)
+		for (i = 2; i < 4; i++)
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector[i], buf + i * PAGE, PAGE),
+					 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_stats(u, 0).type[VHOST_BLK_STATS_READ].errors, 20);
+	expect_given_back(u);
+}
+
+/*
+ * A SCSI disk on which every so many commands goes wrong in a way that the SCSI layer mends: the guest sees nothing but
+ * good ends, be they late.
+ */
+struct mended {
+	const char *opts;		/* of scsi_debug */
+	const char *every_nth;
+	unsigned int rounds;
+};
+
+static const struct mended lost_commands = { .opts = "4", .every_nth = "50", .rounds = 3 };
+static const struct mended transport_errors = { .opts = "16", .every_nth = "7", .rounds = 10 };
+static const struct mended recovered_errors = { .opts = "8", .every_nth = "3", .rounds = 10 };
+static const struct mended busy_host = { .opts = "0x8000", .every_nth = "5", .rounds = 10 };
+
+static void open_scsi(struct unit *u)
+{
+	assert_ok(backend_scsi(u->path, "dev_size_mb=8 delay=0"));
+	/* Seconds after which a command is given up and tried again. */
+	assert_ok(backend_scsi_attribute(u->path, "timeout", "1"));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+}
+
+static void errors_that_scsi_mends(void **state)
+{
+	struct unit *u = *state;
+	const struct mended *mended = u->param;
+	static struct load l;
+
+	open_scsi(u);
+	start_load(&l, u, LOAD_FLUSHES);
+	assert_ok(backend_scsi_option("every_nth", mended->every_nth));
+	assert_ok(backend_scsi_option("opts", mended->opts));
+	load_until(&l, &l.ok, mended->rounds * ROUND);
+	assert_ok(backend_scsi_option("opts", "0"));
+	load_expect_ok(&l);
+	expect_given_back(u);
+}
+
+/*
+ * Disks that fail for a while, or for good.
+ */
+
+struct tables {
+	char works[256], up_and_down[256], fails[64];
+};
+
+static void open_linear(struct unit *u, struct tables *tables)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
+	char below[BACKEND_PATH_MAX];
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(tables->works, sizeof(tables->works), "0 %lu linear %s 0\n", SECTORS, below);
+	/* Up for a second and down for one, by turns. */
+	snprintf(tables->up_and_down, sizeof(tables->up_and_down), "0 %lu flakey %s 0 1 1\n", SECTORS,
+		 below);
+	snprintf(tables->fails, sizeof(tables->fails), "0 %lu error \n", SECTORS);
+	assert_ok(backend_dm(u->path, tables->works));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+}
+
+/* The disk works from now on; what it holds is what was acknowledged, or came of a request that failed. */
+static void expect_works_again(struct unit *u, struct load *l, const char *table)
+{
+	assert_ok(backend_dm_reload(u->path, table));
+	load_end(l);
+	l->failed = 0;
+	load_until(l, &l->ok, ROUND);
+	load_expect_ok(l);
+	expect_given_back(u);
+}
+
+/* Requests of all kinds end well or not. */
+static void fails_now_and_then(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+	struct tables tables;
+
+	open_linear(u, &tables);
+	start_load(&l, u, LOAD_ALL);
+	assert_ok(backend_dm_reload(u->path, tables.up_and_down));
+	load_until(&l, &l.failed, ROUND);
+	load_until(&l, &l.ok, ROUND);
+	load_until(&l, &l.failed, 1);
+	expect_works_again(u, &l, tables.works);
+}
+
+/* As dmsetup remove --force does it: all reads and writes that follow fail. */
+static void removed_by_force(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+	struct tables tables;
+
+	open_linear(u, &tables);
+	start_load(&l, u, LOAD_READS_WRITES);
+	assert_ok(backend_dm_reload(u->path, tables.fails));
+	load_end(&l);
+	l.ok = 0;
+	load_until(&l, &l.failed, ROUND);
+	assert_int_equal(l.ok, 0);
+	expect_works_again(u, &l, tables.works);
+}
+
+static int detach_loop(void *path)
+{
+	int loop = open(path, O_RDWR | O_CLOEXEC), ret;
+
+	ret = ioctl(loop, LOOP_CLR_FD);
+	close(loop);
+	return ret;
+}
+
+/* losetup -d goes through, but the device stays as long as somebody has it open. */
+static void loop_is_detached_under_load(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+
+	open_kind(u, &loop_direct);
+	start_load(&l, u, LOAD_ALL);
+	load_beside(&l, detach_loop, u->path);
+	load_until(&l, &l.ok, ROUND);
+	load_expect_ok(&l);
+	expect_given_back(u);
+}
+
+static int unplug_scsi(void *path)
+{
+	return backend_scsi_attribute(path, "delete", "1");
+}
+
+/* All requests end, and all that follow fail. */
+static void scsi_disk_is_unplugged_under_load(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+
+	open_scsi(u);
+	start_load(&l, u, LOAD_FLUSHES);
+	load_beside(&l, unplug_scsi, u->path);
+	load_until(&l, &l.failed, ROUND);
+	load_end(&l);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, l.buf, PAGE), VIRTIO_BLK_S_IOERR);
+	expect_given_back(u);
+}
+
+/*
+ * Disks that hang and come back.
+ */
+
+struct hang {
+	const char *remote;		/* a kind of tests/lib/remote-disk */
+	bool scsi;			/* else a device-mapper device */
+};
+
+static const struct hang dm = { 0 };
+static const struct hang scsi = { .scsi = true };
+static const struct hang nbd = { .remote = "nbd" };
+static const struct hang nvme_tcp = { .remote = "nvme" };
+
+static const struct hang *hanging;	/* what a failed test has to let go */
+
+static void open_hang(struct unit *u, const struct hang *hang)
+{
+	char dir[BACKEND_PATH_MAX];
+
+	if (hang->scsi) {
+		open_scsi(u);
+	} else if (!hang->remote) {
+		unit_suspendable(u, DISK_SIZE);
+	} else {
+		assert_ok(backend_tmpfs(dir, 2 * DISK_SIZE));
+		assert_ok(backend_file(u->file, dir, "image", DISK_SIZE));
+		assert_ok(backend_remote(u->path, hang->remote, u->file));
+		unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	}
+}
+
+static int stop(struct unit *u, const struct hang *hang)
+{
+	hanging = hang;
+	if (hang->remote)
+		return backend_remote_do(hang->remote, "stop");
+	if (!hang->scsi)
+		return backend_dm_suspend(u->path);
+	/* Commands get lost, every one of them. */
+	return backend_scsi_option("every_nth", "-1") ?: backend_scsi_option("opts", "4");
+}
+
+static int go(struct unit *u)
+{
+	const struct hang *hang = hanging;
+
+	hanging = NULL;
+	if (hang->remote)
+		return backend_remote_do(hang->remote, "go");
+	if (!hang->scsi)
+		return backend_dm_resume(u->path);
+	return backend_scsi_option("opts", "0");
+}
+
+static int hang_teardown(void **state)
+{
+	if (hanging)
+		go(*state);
+	return unit_teardown(state);
+}
+
+#define TEST_HANG(fn, p)	{ #fn "_on_" #p, fn, unit_setup, hang_teardown, (void *)&(p) }
+
+/* Until no request ends any more. */
+static void load_until_it_hangs(struct load *l)
+{
+	int64_t end = now_ms() + TIMEOUT_MS, still = now_ms();
+	unsigned int ended = 0;
+
+	while (now_ms() - still < 2 * QUIET_MS) {
+		assert_true(now_ms() < end);
+		load_turn(l);
+		if (l->ok + l->failed != ended)
+			still = now_ms();
+		ended = l->ok + l->failed;
+	}
+}
+
+/* What was in flight and what is asked meanwhile waits, and ends well once the disk is back. */
+static void hangs_and_comes_back(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+	unsigned int i;
+	void *id;
+
+	open_hang(u, u->param);
+	start_load(&l, u, LOAD_FLUSHES);
+	id = unit_alloc(u, VIRTIO_BLK_ID_BYTES);
+	for (i = 0; i < 2; i++) {
+		assert_ok(stop(u, u->param));
+		load_until_it_hangs(&l);
+		assert_int_equal(unit_stats(u, 0).inflight, LOAD_DEPTH);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, id, VIRTIO_BLK_ID_BYTES), VIRTIO_BLK_S_OK);
+		assert_ok(go(u));
+		load_until(&l, &l.ok, ROUND);
+	}
+	load_expect_ok(&l);
+	expect_given_back(u);
+}
+
+/* What the owner of a disk that hangs is doing. */
+struct owner {
+	const struct hang *hang;
+	unsigned int odd;		/* at odd places of memory, where a helper copies */
+	uint64_t pin;
+};
+
+static const struct owner dm_direct_io = { .hang = &dm };
+static const struct owner dm_bounced = { .hang = &dm, .odd = 1 };
+static const struct owner dm_pinned = { .hang = &dm, .pin = 4 * MIB };
+static const struct owner scsi_direct_io = { .hang = &scsi };
+static const struct owner nbd_direct_io = { .hang = &nbd };
+static const struct owner nvme_tcp_direct_io = { .hang = &nvme_tcp };
+
+/* An entry of a table of 64-bit numbers in /proc; 0 if there is none. */
+static uint64_t proc_entry(const char *path, uint64_t index)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+
+	if (pread(fd, &entry, sizeof(entry), index * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry;
+}
+
+static uint64_t frame_of(const void *p)
+{
+	return proc_entry("/proc/self/pagemap", (uintptr_t)p / PAGE) & ((1ULL << 55) - 1);
+}
+
+/* Whether a page of memory is still what a process had: free ones have no such flag. */
+static bool is_in_use(uint64_t frame)
+{
+	enum { KPF_BUDDY = 10, KPF_SWAPBACKED = 14 };
+	uint64_t flags = proc_entry("/proc/kpageflags", frame);
+
+	return (flags & BIT64(KPF_SWAPBACKED)) && !(flags & BIT64(KPF_BUDDY));
+}
+
+/* An owner with nothing that outlives it: has reads in flight, says into which pages, and waits to be killed. */
+static void own(struct unit *u, const struct owner *owner, int up)
+{
+	static struct blk_request req[LOAD_DEPTH];
+	struct unit *own = calloc(1, sizeof(*own));
+	uint64_t frame[LOAD_DEPTH];
+	unsigned int i;
+	uint8_t *buf;
+
+	child_check(own && !guest_memory_init(&own->mem));
+	child_check(guest_memory_add(&own->mem, GUEST_GPA, 4 * MIB) == 0);
+	own->disk = u->disk;
+	unit_open(own, FEATURES);
+	unit_pin_limit(own, owner->pin);
+	unit_vqs(own, 1, RING);
+	unit_attach(own);
+	unit_requests(req, LOAD_DEPTH, &own->vq[0]);
+	buf = unit_alloc(own, (LOAD_DEPTH + 1) * PAGE);
+	/* With the pages in place, and in the queue's cache if it has one. */
+	child_check(unit_io(own, VIRTIO_BLK_T_IN, 0, buf, LOAD_DEPTH * PAGE) == VIRTIO_BLK_S_OK);
+	child_check(!stop(u, owner->hang));
+	for (i = 0; i < LOAD_DEPTH; i++) {
+		unit_submit_one(own, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE + owner->odd, PAGE);
+		frame[i] = frame_of(buf + i * PAGE);
+	}
+	expect_inflight(own, 0, LOAD_DEPTH);
+	/* The helper of a request that is in flight is a moment from where it waits. */
+	usleep(QUIET_MS * 1000);
+	child_check(write(up, frame, sizeof(frame)) == sizeof(frame));
+	for (;;)
+		pause();
+}
+
+/* Whether a process that is about to end has let go of its memory. */
+static bool has_memory(pid_t pid)
+{
+	char path[64], line[128];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		found |= !strncmp(line, "VmSize:", 7);
+	fclose(f);
+	return found;
+}
+
+/*
+ * The owner of a disk that hangs is killed.  Its memory is nobody else's as long as the disk may write there; once the
+ * disk is back the owner is gone, and nothing is left of it.
+ */
+static void owner_dies_while_it_hangs(void **state)
+{
+	struct unit *u = *state;
+	const struct owner *owner = u->param;
+	uint64_t frame[LOAD_DEPTH];
+	unsigned int i;
+	int64_t end;
+	pid_t pid;
+	int up[2];
+
+	open_hang(u, owner->hang);
+	assert_ok(pipe(up));
+	hanging = owner->hang;
+	pid = child_fork();
+	if (!pid)
+		own(u, owner, up[1]);
+	close(up[1]);
+	assert_int_equal(read(up[0], frame, sizeof(frame)), sizeof(frame));
+	close(up[0]);
+	assert_ok(kill(pid, SIGKILL));
+	end = now_ms() + TIMEOUT_MS;
+	while (has_memory(pid)) {
+		assert_true(now_ms() < end);
+		usleep(1000);
+	}
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(worker_count(pid), 2);
+	for (i = 0; i < LOAD_DEPTH; i++)
+		assert_true(is_in_use(frame[i]));
+	assert_ok(go(u));
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	expect_workers(pid, 0);
+	/* The next owner finds everything as it should be. */
+	unit_start(u, 1, RING);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, unit_alloc(u, PAGE), PAGE), VIRTIO_BLK_S_OK);
+	expect_given_back(u);
+}
+
+/* The server is killed: requests fail, and the disk can be had anew. */
+static void nbd_server_dies(void **state)
+{
+	struct unit *u = *state;
+	static struct load l;
+
+	open_hang(u, &nbd);
+	start_load(&l, u, LOAD_FLUSHES);
+	assert_ok(backend_remote_do("nbd", "kill"));
+	load_until(&l, &l.failed, ROUND);
+	load_end(&l);
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+	close(u->disk);
+	assert_ok(backend_remote_do("nbd", "replace"));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_attach(u);
+	l.failed = 0;
+	load_until(&l, &l.ok, ROUND);
+	load_expect_ok(&l);
+	expect_given_back(u);
+}
+
+/*
+ * File systems.
+ */
+
+static int freeze_and_thaw(void *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
+	unsigned int i;
+
+	for (i = 0; i < 20 && !ret; i++) {
+		ret = ioctl(fd, FIFREEZE, 0);
+		usleep(i * 1000);
+		ret = ret ?: ioctl(fd, FITHAW, 0);
+		usleep(i * 1000);
+	}
+	close(fd);
+	return ret;
+}
+
+static void frozen_and_thawed_under_load(void **state)
+{
+	struct unit *u = *state;
+	const struct kind *kind = u->param;
+	static struct load l;
+
+	open_kind(u, kind);
+	start_load(&l, u, LOAD_ALL);
+	load_beside(&l, freeze_and_thaw, (void *)kind->dir);
+	load_until(&l, &l.ok, ROUND);
+	load_expect_ok(&l);
+	unit_detach(u);
+}
+
+struct quota {
+	const char *fstype;
+	unsigned int size_mib;
+	int flags;
+};
+
+static const struct quota quota_ext4 = { "ext4", 32, 0 };
+static const struct quota quota_ext4_direct = { "ext4", 32, O_DIRECT };
+static const struct quota quota_xfs_direct = { "xfs", 320, O_DIRECT };
+
+static void set_quota(const char *device, unsigned int mib)
+{
+	struct dqblk limit = { .dqb_bhardlimit = mib * KIB, .dqb_valid = QIF_BLIMITS };
+
+	assert_ok(quotactl(QCMD(Q_SETQUOTA, USRQUOTA), device, OWNER_UID, (void *)&limit));
+}
+
+/* Writes a sparse file of 16 MiB from its start; how many steps went well before the first that did not. */
+static unsigned int fill(struct unit *u, uint8_t *buf)
+{
+	enum { STEP = 256 * 1024 };
+	unsigned int i;
+
+	for (i = 0; i < 16 * MIB / STEP; i++) {
+		pattern_fill(buf, STEP, i * STEP, 1);
+		if (unit_io(u, VIRTIO_BLK_T_OUT, i * STEP / SECTOR_SIZE, buf, STEP))
+			break;
+	}
+	return i;
+}
+
+/* A quota of the owner's holds: what is beyond fails, until there is more to have. */
+static void owner_has_a_quota(void **state)
+{
+	struct unit *u = *state;
+	const struct quota *quota = u->param;
+	struct null_blk spec = { .size_mib = quota->size_mib };
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+	int up[2], down[2];
+	char byte;
+	pid_t pid;
+
+	assert_ok(backend_null(device, &spec));
+	assert_ok(backend_mkfs_quota(dir, quota->fstype, device));
+	assert_ok(backend_file(u->path, dir, "disk", 16 * MIB));
+	unit_disk(u, u->path, O_RDWR | quota->flags);
+	assert_ok(fchown(u->disk, OWNER_UID, -1));
+	set_quota(device, 4);
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = child_fork();
+	if (!pid) {
+		uint8_t *buf;
+
+		unit_open(u, FEATURES);
+		unit_vqs(u, 1, RING);
+		child_check(!setresuid(OWNER_UID, OWNER_UID, OWNER_UID));
+		unit_attach(u);
+		buf = unit_alloc(u, 256 * KIB);
+		child_check(fill(u, buf) < 17);
+		child_check(u->req.used_len == 1);
+		child_check(*u->req.status == VIRTIO_BLK_S_IOERR);
+		child_check(write(up[1], "", 1) == 1 && read(down[0], &byte, 1) == 1);
+		child_check(fill(u, buf) == 64);
+		child_check(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0) == VIRTIO_BLK_S_OK);
+		_exit(0);
+	}
+	close(up[1]);
+	assert_int_equal(read(up[0], &byte, 1), 1);
+	set_quota(device, 20);
+	assert_int_equal(write(down[1], "", 1), 1);
+	assert_int_equal(child_wait(pid), 0);
+	expect_workers(pid, 0);
+	expect_disk(u->disk, 0, 16 * MIB, 1);
+	close(up[0]);
+	close(down[0]);
+	close(down[1]);
+}
+
+/*
+ * Want of memory: a cgroup that may have less than the guest's memory, and a swap device.
+ */
+
+#define SWAPPED		(16 * MIB)
+#define CHUNK		(64 * KIB)
+#define CHUNKS		(SWAPPED / CHUNK)
+
+struct want {
+	bool private;		/* guest memory is the owner's alone */
+	bool cached;		/* the disk is a file whose pages can be swapped out too */
+	uint64_t pin;
+};
+
+static const struct want shared_memory = { 0 };
+static const struct want private_memory = { .private = true };
+static const struct want pinned_memory = { .private = true, .pin = 4 * MIB };
+static const struct want shared_memory_and_disk = { .cached = true };
+
+static long pages_swapped(const char *way)
+{
+	char line[128];
+	long nr = -1;
+	FILE *f;
+
+	f = fopen("/proc/vmstat", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, way, strlen(way)))
+			nr = atol(line + strlen(way));
+	fclose(f);
+	return nr;
+}
+
+static void do_chunks(struct unit *u, struct blk_request *req, uint32_t type, uint8_t *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < CHUNKS + LOAD_DEPTH; i++) {
+		struct blk_request *r = &req[i % LOAD_DEPTH];
+
+		if (i >= LOAD_DEPTH)
+			expect_end(r, VIRTIO_BLK_S_OK, type == VIRTIO_BLK_T_IN ? CHUNK + 1 : 1);
+		if (i < CHUNKS)
+			unit_submit_one(u, r, type, i * (CHUNK / SECTOR_SIZE), buf + i * CHUNK, CHUNK);
+	}
+}
+
+static void guest_memory_is_swapped(void **state)
+{
+	struct unit *u = *state;
+	const struct want *want = u->param;
+	struct null_blk spec = { .size_mib = SWAPPED / MIB }, swap = { .size_mib = 128 };
+	struct guest_region *region = &u->mem.region[0];
+	struct blk_request req[LOAD_DEPTH];
+	char path[BACKEND_PATH_MAX];
+	long out = pages_swapped("pswpout "), in = pages_swapped("pswpin ");
+	uint8_t *buf;
+
+	assert_ok(backend_null(path, &swap));
+	assert_ok(backend_swap(path));
+	if (want->private)
+		assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), region->host);
+	unit_write(CGROUP "/memory.max", "10M");
+	unit_write(CGROUP "/cgroup.procs", "0");
+	if (want->cached)
+		unit_memfd(u, SWAPPED);
+	else
+		unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_open(u, FEATURES);
+	unit_pin_limit(u, want->pin);
+	unit_vqs(u, 1, RING);
+	unit_attach(u);
+	unit_requests(req, LOAD_DEPTH, &u->vq[0]);
+	buf = unit_alloc(u, SWAPPED);
+	pattern_fill(buf, SWAPPED, 0, 1);
+	do_chunks(u, req, VIRTIO_BLK_T_OUT, buf);
+	memset(buf, 0, SWAPPED);
+	do_chunks(u, req, VIRTIO_BLK_T_IN, buf);
+	expect_pattern(buf, SWAPPED, 0, 1);
+	print_message("pages swapped out: %ld, in: %ld\n", pages_swapped("pswpout ") - out,
+		      pages_swapped("pswpin ") - in);
+	/* The writes and the reads find more than half of it swapped out. */
+	assert_true(pages_swapped("pswpout ") - out > (long)(SWAPPED / PAGE));
+	assert_true(pages_swapped("pswpin ") - in > (long)(SWAPPED / PAGE / 2));
+	vhost_blk_close(&u->dev);
+	expect_workers(getpid(), 0);
+	/* What is swapped out comes back when its device goes, and does not fit. */
+	cgroup_leave();
+	unit_write(CGROUP "/memory.max", "max");
+}
+
+/*
+ * CPUs.
+ */
+
+static const bool bound = true, unbound = false;
+
+static int take_cpu_away_and_back(void *arg)
+{
+	static const char * const online[] = { "0", "1" };
+	unsigned int i;
+	int fd, ret = 0;
+
+	(void)arg;
+	for (i = 0; i < 8 && !ret; i++) {
+		fd = open("/sys/devices/system/cpu/cpu1/online", O_WRONLY | O_CLOEXEC);
+		if (write(fd, online[i % 2], 1) != 1)
+			ret = -errno;
+		close(fd);
+		usleep(50000);
+	}
+	return ret;
+}
+
+/* The CPU that workers run on goes, again and again: they go on elsewhere. */
+static void cpu_goes_under_load(void **state)
+{
+	struct null_blk spec = { .size_mib = 8, .delay_us = 1000, .discard = true };
+	struct unit *u = *state;
+	static struct load l;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	start_load(&l, u, LOAD_FLUSHES);
+	if (*(const bool *)u->param)
+		assert_ok(unit_place(u, 0, 2));
+	load_beside(&l, take_cpu_away_and_back, NULL);
+	/* Once it is there again, workers can be bound to it again. */
+	assert_ok(unit_place(u, 0, 2));
+	load_until(&l, &l.ok, ROUND);
+	load_expect_ok(&l);
+	expect_given_back(u);
+}
+
+static int cpu_teardown(void **state)
+{
+	unit_write("/sys/devices/system/cpu/cpu1/online", "1");
+	return unit_teardown(state);
+}
+
+#define TEST_CPU(fn, p)	{ #fn "_on_" #p, fn, unit_setup, cpu_teardown, (void *)&(p) }
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_ON(bad_sectors, null_bad),
+		TEST_ON(bad_sectors, scsi_bad),
+		TEST_ON(errors_that_scsi_mends, lost_commands),
+		TEST_ON(errors_that_scsi_mends, transport_errors),
+		TEST_ON(errors_that_scsi_mends, recovered_errors),
+		TEST_ON(errors_that_scsi_mends, busy_host),
+		TEST(fails_now_and_then),
+		TEST(removed_by_force),
+		TEST(loop_is_detached_under_load),
+		TEST(scsi_disk_is_unplugged_under_load),
+		TEST_HANG(hangs_and_comes_back, dm),
+		TEST_HANG(hangs_and_comes_back, scsi),
+		TEST_HANG(hangs_and_comes_back, nbd),
+		TEST_HANG(hangs_and_comes_back, nvme_tcp),
+		TEST_HANG(owner_dies_while_it_hangs, dm_direct_io),
+		TEST_HANG(owner_dies_while_it_hangs, dm_bounced),
+		TEST_HANG(owner_dies_while_it_hangs, dm_pinned),
+		TEST_HANG(owner_dies_while_it_hangs, scsi_direct_io),
+		TEST_HANG(owner_dies_while_it_hangs, nbd_direct_io),
+		TEST_HANG(owner_dies_while_it_hangs, nvme_tcp_direct_io),
+		TEST(nbd_server_dies),
+		TEST_ON(frozen_and_thawed_under_load, ext4_file),
+		TEST_ON(frozen_and_thawed_under_load, ext4_direct),
+		TEST_ON(frozen_and_thawed_under_load, xfs_direct),
+		TEST_ON(owner_has_a_quota, quota_ext4),
+		TEST_ON(owner_has_a_quota, quota_ext4_direct),
+		TEST_ON(owner_has_a_quota, quota_xfs_direct),
+		TEST_CGROUP_ON(guest_memory_is_swapped, shared_memory),
+		TEST_CGROUP_ON(guest_memory_is_swapped, private_memory),
+		TEST_CGROUP_ON(guest_memory_is_swapped, pinned_memory),
+		TEST_CGROUP_ON(guest_memory_is_swapped, shared_memory_and_disk),
+		TEST_CPU(cpu_goes_under_load, unbound),
+		TEST_CPU(cpu_goes_under_load, bound),
+	};
+
+	return disks_run(argc, argv, "outages", tests, ARRAY_SIZE(tests));
+}
