@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -798,26 +797,21 @@ static void many_devices_of_many_processes(void **state)
 		expect_workers(pid[p], 0);
 }
 
-static int remove_module(void)
-{
-	return syscall(SYS_delete_module, "vhost_blk", O_NONBLOCK);
-}
-
 static void module_is_held_while_open(void **state)
 {
 	struct unit *u = *state;
 
 	unit_memfd(u, DISK_SIZE);
 	unit_open(u, FEATURES);
-	assert_errno(remove_module(), EWOULDBLOCK);
+	assert_errno(unit_remove_module(), EWOULDBLOCK);
 	unit_vqs(u, 2, 16);
 	unit_attach(u);
-	assert_errno(remove_module(), EWOULDBLOCK);
+	assert_errno(unit_remove_module(), EWOULDBLOCK);
 	expect_alive(u);
 	unit_detach(u);
-	assert_errno(remove_module(), EWOULDBLOCK);
+	assert_errno(unit_remove_module(), EWOULDBLOCK);
 	vhost_blk_close(&u->dev);
-	assert_ok(remove_module());
+	assert_ok(unit_remove_module());
 	assert_errno(access(VHOST_BLK_DEVICE, F_OK), ENOENT);
 	assert_int_equal(system("tests/lib/load-module"), 0);
 	unit_open(u, FEATURES);

@@ -11,9 +11,22 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
+
+unsigned int unit_rounds(unsigned int usual)
+{
+	const char *text = getenv("ROUNDS");
+
+	return text ? strtoul(text, NULL, 10) : usual;
+}
+
+void unit_alive(void)
+{
+	alarm(TEST_TIMEOUT_S);
+}
 
 int unit_setup(void **state)
 {
@@ -548,6 +561,11 @@ void expect_in_cgroup(pid_t pid)
 	assert_non_null(fgets(text, sizeof(text), f));
 	fclose(f);
 	assert_string_equal(text, "0::" CGROUP_NAME "\n");
+}
+
+int unit_remove_module(void)
+{
+	return syscall(SYS_delete_module, "vhost_blk", O_NONBLOCK);
 }
 
 void unit_write(const char *path, const char *text)

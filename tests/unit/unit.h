@@ -68,6 +68,10 @@ struct unit {
 
 int unit_setup(void **state);
 int unit_teardown(void **state);
+/* How often to repeat what a test repeats: as the person wants it, else that. */
+unsigned int unit_rounds(unsigned int usual);
+/* A test that goes on and on says that it lives. */
+void unit_alive(void);
 int cgroup_setup(void **state);
 int cgroup_teardown(void **state);
 void cgroup_leave(void);
@@ -166,6 +170,8 @@ void unit_bind(pid_t pid, unsigned int cpu);
 void unit_unbind(pid_t pid);
 /* CGROUP has the task. */
 void expect_in_cgroup(pid_t pid);
+/* Unloads the module: 0, or -1 with errno. */
+int unit_remove_module(void);
 /* Replaces what a file in /sys says. */
 void unit_write(const char *path, const char *text);
 /* Memory that could be had, caches aside. */
