@@ -140,6 +140,15 @@ class Guest:
         self.connections.close()
         self.errors.close()
 
+    def die(self):
+        """Kill QEMU, and return the lines that the guest had still said."""
+        self.process.kill()
+        self.process.wait()
+        with suppress(ConnectionResetError):
+            while chunk := self.control.recv(65536):
+                self.received += chunk
+        return self.received.decode(errors="replace").replace("\r", "").split("\n")
+
     def _connect(self, name):
         connection = self.connections.enter_context(socket.socket(socket.AF_UNIX))
 
