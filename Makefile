@@ -9,6 +9,7 @@ VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.
 LANES ?=
 FUZZERS ?= ring ioctl
 SECONDS ?= $(if $(SEED),,600)
+ROUNDS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest soak fuzz \
@@ -39,8 +40,8 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 check-guest: ## whole guests on each kernel
 	@tests/check $(KERNELS:%=guest-%)
 
-soak: ## repeat resets, plugging, migration, power cuts many times (hours; LANES= too)
-	@KERNEL=$(KERNEL) tests/check --soak $(LANES)
+soak: ## repeat resets, kills, migration, power cuts many times (hours; LANES= and ROUNDS= too)
+	@KERNEL=$(KERNEL) ROUNDS=$(ROUNDS) tests/check --soak $(LANES)
 
 fuzz: KERNELS = $(KERNEL)
 fuzz: modules tests ## play a malicious guest and owner, SECONDS=600 each (or SEED= CASES=; FUZZERS= KERNEL=)
