@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What tests in Python do to the test host: run commands, load the module, compare."""
 
+import os
 import re
 import subprocess
 import time
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
-PATIENCE = 300  # seconds for what must happen: several times what it takes on a busy emulated host
+# Seconds for what must happen: several times what it takes on a busy emulated host.
+PATIENCE = 300 * int(os.environ.get("TESTBED_SLOWER", 1))
 
 
 class Failure(Exception):

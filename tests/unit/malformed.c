@@ -578,6 +578,7 @@ static void chain_beyond_all_limits(void **state)
 	uint64_t buf;
 	unsigned int i;
 	void *cookie;
+	int wait;
 
 	start(u);
 	table = unit_alloc(u, SEGMENTS * sizeof(*table));
@@ -600,8 +601,8 @@ static void chain_beyond_all_limits(void **state)
 	vq->desc[9].flags = VRING_DESC_F_INDIRECT;
 	vq_push(vq, 9);
 	vq_submit(vq);
-	for (i = 0; event_wait(vq->err, 10) && !vq_take(vq, &elem, &cookie); i++)
-		assert_true(i < TIMEOUT_MS / 10);
+	for (wait = 0; event_wait(vq->err, 10) && !vq_take(vq, &elem, &cookie); wait++)
+		assert_true(wait < TIMEOUT_MS / 10);
 	unit_detach(u);
 	assert_ok(vq_restart(vq, 0));
 	unit_attach(u);

@@ -16,6 +16,13 @@
 
 #define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
 
+int unit_slower(void)
+{
+	const char *text = getenv("TESTBED_SLOWER");
+
+	return text ? atoi(text) : 1;
+}
+
 unsigned int unit_rounds(unsigned int usual)
 {
 	const char *text = getenv("ROUNDS");
@@ -25,14 +32,14 @@ unsigned int unit_rounds(unsigned int usual)
 
 void unit_alive(void)
 {
-	alarm(TEST_TIMEOUT_S);
+	alarm(TEST_TIMEOUT_S * unit_slower());
 }
 
 int unit_setup(void **state)
 {
 	struct unit *u = calloc(1, sizeof(*u));
 
-	alarm(TEST_TIMEOUT_S);
+	alarm(TEST_TIMEOUT_S * unit_slower());
 	if (!u)
 		return -1;
 	u->param = *state;

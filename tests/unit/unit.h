@@ -22,7 +22,8 @@
 #include "blk.h"
 #include "vring.h"
 
-#define TIMEOUT_MS	20000	/* for what must happen, on a slow emulated machine */
+/* For what must happen, on a slow emulated machine. */
+#define TIMEOUT_MS	(20000 * unit_slower())
 #define QUIET_MS	100	/* of watching that something does not happen */
 #define VQS_MAX		128
 #define KIB		1024UL
@@ -65,6 +66,9 @@ struct unit {
 	{ #fn "_on_" #p, fn, cgroup_setup, cgroup_teardown, (void *)&(p) }
 #define CGROUP_NAME	"/vhost-blk"
 #define CGROUP		"/sys/fs/cgroup" CGROUP_NAME
+
+/* How much longer than on a stock kernel anything may take. */
+int unit_slower(void);
 
 int unit_setup(void **state);
 int unit_teardown(void **state);
