@@ -12,7 +12,7 @@ SECONDS ?= $(if $(SEED),,600)
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-unit check-qemu check-guest soak fuzz \
+.PHONY: help demo check check-static check-unit check-qemu check-guest check-debug coverage soak fuzz \
 	modules tests qemu shell bench bench-full instructions guest-instructions profile install \
 	dkms-install uninstall clean clean-cache
 
@@ -39,6 +39,12 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 
 check-guest: ## whole guests on each kernel
 	@tests/check $(KERNELS:%=guest-%)
+
+check-debug: ## unit tests and a guest on kernels with KASAN, lockdep, kmemleak, KCSAN (hours; LANES= too)
+	@tests/check --debug $(LANES)
+
+coverage: ## which lines and branches of the module the unit tests reach, in build/coverage
+	@tests/coverage
 
 soak: ## repeat resets, kills, migration, power cuts many times (hours; LANES= and ROUNDS= too)
 	@KERNEL=$(KERNEL) ROUNDS=$(ROUNDS) tests/check --soak $(LANES)

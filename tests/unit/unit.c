@@ -39,7 +39,7 @@ int unit_setup(void **state)
 {
 	struct unit *u = calloc(1, sizeof(*u));
 
-	alarm(TEST_TIMEOUT_S * unit_slower());
+	unit_alive();
 	if (!u)
 		return -1;
 	u->param = *state;
