@@ -325,8 +325,8 @@ int vhost_blk_pin_set_limit(struct vhost_blk *blk, unsigned int pages)
 		return 0;
 	blk->pin_rlimit = capable(CAP_IPC_LOCK) ? S64_MAX :
 			  rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	blk->pin_start = ULONG_MAX;
-	blk->pin_end = 0;
+	WRITE_ONCE(blk->pin_start, ULONG_MAX);
+	WRITE_ONCE(blk->pin_end, 0);
 	return 0;
 }
 

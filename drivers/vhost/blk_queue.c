@@ -87,7 +87,7 @@ static void vhost_blk_queue_stop_waiting(struct vhost_blk_queue *q)
 static void vhost_blk_queue_break(struct vhost_blk_queue *q)
 {
 	lockdep_assert_held(&q->vq.mutex);
-	q->broken = true;
+	WRITE_ONCE(q->broken, true);
 }
 
 static void vhost_blk_queue_deny(struct vhost_blk_queue *q)
@@ -175,7 +175,7 @@ static bool vhost_blk_enter(struct vhost_blk_queue *q, bool *waits)
 	err = vhost_blk_iotlb_enter(q);
 	if (err) {
 		if (err == -EAGAIN)
-			*waits = true;
+			WRITE_ONCE(*waits, true);
 		else
 			vhost_blk_queue_deny(q);
 		return false;
@@ -250,7 +250,7 @@ static unsigned int vhost_blk_fetch(struct vhost_blk_queue *q,
 			break;
 		}
 		req->inflight = true;
-		q->inflight++;
+		WRITE_ONCE(q->inflight, q->inflight + 1);
 		req->start = trace_vhost_blk_complete_enabled() ?
 			     ktime_get_ns() : 0;
 		vhost_blk_req_parse(req, out, in);
@@ -400,7 +400,7 @@ static void vhost_blk_publish(struct vhost_blk_queue *q,
 			vhost_blk_signal(q, reqs[n - 1]);
 		vhost_blk_leave(q);
 	}
-	q->inflight -= n;
+	WRITE_ONCE(q->inflight, q->inflight - n);
 	if (!q->inflight && !vhost_vq_get_backend(vq))
 		wake_up(&q->drained);
 out_unlock:
@@ -459,11 +459,14 @@ static void vhost_blk_reap(struct vhost_blk_queue *q)
 /* The most time to poll for, whatever the owner set. */
 static u64 vhost_blk_poll_max_ns(struct vhost_blk_queue *q)
 {
+	u32 us;
+
 	/* Behind a virtual IOMMU the ring cannot be looked at without locks. */
 	if (q->vq.iotlb)
 		return 0;
-	return NSEC_PER_USEC * (u64)min(READ_ONCE(q->vq.busyloop_timeout),
-					VHOST_BLK_POLL_MAX_US);
+	/* The core may write it meanwhile, and either value will do. */
+	us = data_race(READ_ONCE(q->vq.busyloop_timeout));
+	return NSEC_PER_USEC * (u64)min(us, VHOST_BLK_POLL_MAX_US);
 }
 
 /*
@@ -478,8 +481,8 @@ static void vhost_blk_adapt_poll(struct vhost_blk_queue *q)
 	if (!max)
 		q->poll_ns = 0;
 	else if (local_clock() - q->idle_since < max)
-		q->poll_ns = clamp(2 * q->poll_ns, min(VHOST_BLK_POLL_MIN_NS, max),
-				   max);
+		q->poll_ns = min(max(2 * q->poll_ns, VHOST_BLK_POLL_MIN_NS),
+				 max);
 	else if (q->poll_ns <= VHOST_BLK_POLL_MIN_NS)
 		q->poll_ns = 0;
 	else
@@ -492,7 +495,8 @@ static bool vhost_blk_is_available(struct vhost_blk_queue *q)
 	struct vhost_virtqueue *vq = &q->vq;
 	__virtio16 idx;
 
-	if (!vhost_vq_get_backend(vq) || READ_ONCE(q->broken) ||
+	/* That the queue was quiesced is vhost_blk_fetch()'s to see for sure. */
+	if (!data_race(vhost_vq_get_backend(vq)) || READ_ONCE(q->broken) ||
 	    READ_ONCE(q->starved))
 		return false;
 	/* What cannot be read is vhost_blk_fetch()'s to find out. */
@@ -961,9 +965,9 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 		goto err_pins;
 
 	mutex_lock(&vq->mutex);
-	q->broken = false;
+	WRITE_ONCE(q->broken, false);
 	q->fetch_waits = false;
-	q->publish_waits = false;
+	WRITE_ONCE(q->publish_waits, false);
 	WRITE_ONCE(q->starved, false);
 	q->answers = 0;
 	q->accessed = !vq->iotlb;
@@ -1080,9 +1084,9 @@ void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q)
 	mutex_lock(&q->vq.mutex);
 	memset(&q->stats, 0, sizeof(q->stats));
 	mutex_unlock(&q->vq.mutex);
-	q->kicks = 0;
-	q->submit_wakeups = 0;
-	q->complete_wakeups = 0;
-	q->polled = 0;
-	q->pin_misses = 0;
+	WRITE_ONCE(q->kicks, 0);
+	WRITE_ONCE(q->submit_wakeups, 0);
+	WRITE_ONCE(q->complete_wakeups, 0);
+	WRITE_ONCE(q->polled, 0);
+	WRITE_ONCE(q->pin_misses, 0);
 }
