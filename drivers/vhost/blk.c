@@ -54,7 +54,8 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	unsigned int i;
 
 	/* kvzalloc() would round these 2.3 MiB up to a block of 4 MiB. */
-	blk = __vmalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	blk = __vmalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+				      __GFP_NOWARN);
 	if (!blk)
 		return -ENOMEM;
 
