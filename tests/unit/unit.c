@@ -584,6 +584,14 @@ void unit_write(const char *path, const char *text)
 	close(fd);
 }
 
+void set_fault(const char *kind, const char *what, const char *value)
+{
+	char path[100];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", kind, what);
+	unit_write(path, value);
+}
+
 long available_kib(void)
 {
 	char line[128];

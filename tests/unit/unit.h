@@ -178,6 +178,8 @@ void expect_in_cgroup(pid_t pid);
 int unit_remove_module(void);
 /* Replaces what a file in /sys says. */
 void unit_write(const char *path, const char *text);
+/* An attribute of what has things fail, such as "failslab". */
+void set_fault(const char *kind, const char *what, const char *value);
 /* Memory that could be had, caches aside. */
 long available_kib(void);
 /* A child that ends with the test program at the latest. */
