@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Faults below any driver, on kernels that have them to order. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include "load.h"
+
+#define DISK_SIZE	(4 * MIB)
+#define ROUND		(4 * LOAD_DEPTH)
+
+/*
+ * The block layer has requests fail, or be lost until they time out.
+ */
+struct broken {
+	const char *fault, *attribute;	/* what injects it, and the disk's consent */
+};
+
+static const struct broken request_errors = { "fail_make_request", "make-it-fail" };
+static const struct broken timeouts = { "fail_io_timeout", "io-timeout-fail" };
+
+static void disk_attribute(struct unit *u, const char *name, const char *value)
+{
+	char path[2 * BACKEND_PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", strrchr(u->path, '/') + 1, name);
+	unit_write(path, value);
+}
+
+/* Some requests fail and the others do not; what the disk holds is what was said. */
+static void some_requests_fail(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
+	struct unit *u = *state;
+	const struct broken *broken = u->param;
+	static struct load l;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start_with(u, RANGE_FEATURES, 1, 64);
+	load_init(&l, u, 0, 0, LOAD_ALL);
+	load_until(&l, &l.ok, ROUND);
+	disk_attribute(u, "queue/io_timeout", "1000");
+	disk_attribute(u, broken->attribute, "1");
+	set_fault(broken->fault, "verbose", "0");
+	set_fault(broken->fault, "times", "-1");
+	set_fault(broken->fault, "interval", "7");
+	set_fault(broken->fault, "probability", "100");
+	load_until(&l, &l.failed, 2 * LOAD_DEPTH);
+	load_until(&l, &l.ok, ROUND);
+	set_fault(broken->fault, "probability", "0");
+	load_end(&l);
+	l.failed = 0;
+	load_until(&l, &l.ok, ROUND);
+	load_expect_ok(&l);
+	unit_detach(u);
+}
+
+/* A block that cannot be read until it is written. */
+static void bad_block_is_healed_by_a_write(void **state)
+{
+	enum { BLOCK = 100, SECTORS_IN_BLOCK = 8 };
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	struct unit *u = *state;
+	uint64_t sector = BLOCK * SECTORS_IN_BLOCK;
+	char below[BACKEND_PATH_MAX], table[512];
+	uint8_t *buf;
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(table, sizeof(table), "0 %lu dust %s 0 4096\n", DISK_SIZE / SECTOR_SIZE, below);
+	assert_ok(backend_dm(u->path, table));
+	assert_ok(backend_dm_message(u->path, "addbadblock 100"));
+	assert_ok(backend_dm_message(u->path, "enable"));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, 4096), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(u->req.used_len, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector + 8, buf, 4096), VIRTIO_BLK_S_OK);
+	pattern_fill(buf, 4096, 0, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector, buf, 4096), VIRTIO_BLK_S_OK);
+	memset(buf, 0, 4096);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, 4096), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, 4096, 0, 1);
+}
+
+static int broken_teardown(void **state)
+{
+	const struct broken *broken = ((struct unit *)*state)->param;
+
+	set_fault(broken->fault, "probability", "0");
+	return unit_teardown(state);
+}
+
+#define TEST_BROKEN(b)	{ "some_requests_fail_on_" #b, some_requests_fail, unit_setup, \
+			  broken_teardown, (void *)&(b) }
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST_BROKEN(request_errors),
+		TEST_BROKEN(timeouts),
+		TEST(bad_block_is_healed_by_a_write),
+	};
+
+	return unit_run(argc, argv, "injected", tests, ARRAY_SIZE(tests));
+}
