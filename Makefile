@@ -12,7 +12,7 @@ SECONDS ?= $(if $(SEED),,600)
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-unit check-qemu check-guest check-debug coverage soak fuzz \
+.PHONY: help demo check check-static check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
 	modules tests qemu shell bench bench-full instructions guest-instructions profile install \
 	dkms-install uninstall clean clean-cache
 
@@ -39,6 +39,9 @@ check-qemu: ## what -device vhost-blk-pci accepts and refuses
 
 check-guest: ## whole guests on each kernel
 	@tests/check $(KERNELS:%=guest-%)
+
+check-faults: ## disks, servers, CPUs, swap and owners that fail, on each kernel (LANES= too)
+	@tests/check --faults $(LANES)
 
 check-debug: ## unit tests and a guest on kernels with KASAN, lockdep, kmemleak, KCSAN (hours; LANES= too)
 	@tests/check --debug $(LANES)
