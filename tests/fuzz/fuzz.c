@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -249,28 +248,6 @@ int fuzz_device(void)
 	return fd;
 }
 
-static int vhost_threads(void)
-{
-	char path[300], comm[64];
-	struct dirent *entry;
-	int nr = 0;
-	FILE *f;
-	DIR *dir = opendir("/proc");
-
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		nr += fgets(comm, sizeof(comm), f) && !strncmp(comm, "vhost-", 6);
-		fclose(f);
-	}
-	closedir(dir);
-	return nr;
-}
-
 static int module_references(void)
 {
 	FILE *f = fopen("/sys/module/vhost_blk/refcnt", "re");
@@ -289,7 +266,7 @@ void fuzz_expect_nothing_left(void)
 	int threads, references;
 
 	/* A thread that ended may be seen until it is reaped. */
-	while ((threads = vhost_threads()) | (references = module_references())) {
+	while ((threads = worker_count(0)) | (references = module_references())) {
 		if (now_ms() > end) {
 			fuzz_fail("%d workers and %d references to the module are left behind",
 				  threads, references);

@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "vring.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -167,6 +169,33 @@ int vhost_blk_attach(struct vhost_blk *dev, int backend)
 int vhost_blk_detach(struct vhost_blk *dev)
 {
 	return vhost_blk_attach(dev, VHOST_FILE_UNBIND);
+}
+
+int worker_count(pid_t pid)
+{
+	char prefix[32], path[300], comm[64];
+	struct dirent *entry;
+	int nr = 0;
+	FILE *f;
+	DIR *dir;
+
+	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
+	dir = opendir("/proc");
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fgets(comm, sizeof(comm), f) && !strncmp(comm, prefix, strlen(prefix)))
+			nr++;
+		fclose(f);
+	}
+	closedir(dir);
+	return nr;
 }
 
 void vhost_blk_close(struct vhost_blk *dev)

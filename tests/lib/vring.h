@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define VHOST_BLK_DEVICE	"/dev/vhost-blk"
 
@@ -62,6 +63,8 @@ int vhost_blk_setup(struct vhost_blk *dev);
 int vhost_blk_set_memory(struct vhost_blk *dev);
 int vhost_blk_attach(struct vhost_blk *dev, int backend);
 int vhost_blk_detach(struct vhost_blk *dev);
+/* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
+int worker_count(pid_t pid);
 void vhost_blk_close(struct vhost_blk *dev);
 
 struct vq_segment {

@@ -77,7 +77,7 @@ static void idle_queue_costs_nothing(void **state)
 	do {
 		assert_true(now_ms() < end);
 		for (i = 0; i < 2; i++) {
-			wait_for_sleep(worker[i]);
+			wait_for_sleep(worker[i], "");
 			cpu[i] = worker_cpu_ns(worker[i]);
 		}
 		before = unit_stats(u, 0);
@@ -95,7 +95,7 @@ static uint64_t cost_of_one(struct unit *u, pid_t worker)
 	uint64_t before = worker_cpu_ns(worker);
 
 	expect_alive(u);
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	return worker_cpu_ns(worker) - before;
 }
 
@@ -123,7 +123,7 @@ static void enormous_timeout_ends(void **state)
 	start(u, *(const uint64_t *)u->param, UINT32_MAX);
 	worker = worker_find(getpid(), 's', 0);
 	keep_apart(worker);
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	/* It doubles each time: without a bound it would last a second by now. */
 	for (i = 0; i < 18; i++)
 		cost_of_one(u, worker);
@@ -138,7 +138,7 @@ static void enormous_timeout_ends(void **state)
 /* The worker has slept for longer than the owner would have it poll. */
 static void pause_for_long(pid_t worker)
 {
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	usleep(3 * POLL_MAX_US);
 }
 
@@ -445,7 +445,7 @@ static void lone_requests_need_no_idle_cpu(void **state)
 	worker = share_cpu();
 	for (i = 0; i < 4 * NR; i++) {
 		expect_alive(u);
-		wait_for_sleep(worker);
+		wait_for_sleep(worker, "");
 		patient += policy_of(worker) != SCHED_OTHER;
 	}
 	assert_true(patient < NR);
@@ -475,7 +475,7 @@ static void requests_of_a_computing_guest_need_no_idle_cpu(void **state)
 			assert_true(now_ms() < end);
 		expect_end(&req[0], VIRTIO_BLK_S_OK, 4 * KIB + 1);
 		expect_end(&req[1], VIRTIO_BLK_S_OK, 4 * KIB + 1);
-		wait_for_sleep(worker);
+		wait_for_sleep(worker, "");
 		patient += policy_of(worker) != SCHED_OTHER;
 	}
 	assert_true(patient < NR);
@@ -499,12 +499,12 @@ static void policy_of_the_administrator_stays(void **state)
 		do {
 			assert_true(now_ms() < end);
 			expect_alive(u);
-			wait_for_sleep(worker);
+			wait_for_sleep(worker, "");
 		} while (policy_of(worker) != SCHED_OTHER && !n);
 		assert_ok(sched_setscheduler(worker, chosen[n].policy, &chosen[n].param));
 		for (i = 0; i < 4 * NR; i++) {
 			expect_alive(u);
-			wait_for_sleep(worker);
+			wait_for_sleep(worker, "");
 			assert_int_equal(policy_of(worker), chosen[n].policy);
 		}
 	}
@@ -517,7 +517,7 @@ static void wait_until_it_gives_way(struct unit *u, pid_t worker)
 	do {
 		assert_true(now_ms() < end);
 		expect_alive(u);
-		wait_for_sleep(worker);
+		wait_for_sleep(worker, "");
 	} while (policy_of(worker) != SCHED_BATCH);
 }
 
@@ -532,7 +532,7 @@ static void gives_way_again_after_another_policy(void **state)
 	wait_until_it_gives_way(u, worker);
 	assert_ok(sched_setscheduler(worker, SCHED_FIFO, &fifo));
 	expect_alive(u);
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	assert_ok(sched_setscheduler(worker, SCHED_OTHER, &usual));
 	wait_until_it_gives_way(u, worker);
 }

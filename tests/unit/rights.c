@@ -292,24 +292,6 @@ static void nobody_inherits(void **state)
 	close(result[0]);
 }
 
-/* Until a process sleeps in a function of the module's. */
-static void wait_in_module(pid_t pid)
-{
-	int64_t end = now_ms() + TIMEOUT_MS;
-	char path[64], where[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
-	do {
-		assert_true(now_ms() < end);
-		usleep(1000);
-		f = fopen(path, "re");
-		assert_non_null(f);
-		assert_int_equal(fscanf(f, "%63s", where), 1);
-		fclose(f);
-	} while (strncmp(where, "vhost_blk_", 10) != 0);
-}
-
 static pid_t ask_for_features(struct unit *u)
 {
 	uint64_t features;
@@ -351,9 +333,9 @@ static void waiting_for_the_owner_can_be_killed(void **state)
 		_exit(vhost_blk_detach(&u->dev) ? 1 : 0);
 	}
 	expect_inflight(u, 0, 1);
-	wait_in_module(owner);
+	wait_for_sleep(owner, "vhost_blk_");
 	other = ask_for_features(u);
-	wait_in_module(other);
+	wait_for_sleep(other, "vhost_blk_");
 	assert_ok(kill(other, SIGKILL));
 	assert_int_equal(child_wait(other), 256 + SIGKILL);
 	unit_resume(u);

@@ -125,7 +125,7 @@ static void one_batch_and_its_depth(void **state)
 	unit_requests(req, NR, &u->vq[0]);
 	data = unit_segment(u, unit_alloc(u, 4 * KIB), 4 * KIB);
 	expect_alive(u);
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	before = unit_stats(u, 0);
 	assert_int_equal(before.max_inflight, 1);
 	for (i = 0; i < NR; i++)
@@ -133,7 +133,7 @@ static void one_batch_and_its_depth(void **state)
 	unit_suspend(u, u->path);
 	vq_submit(&u->vq[0]);
 	expect_inflight(u, 0, NR);
-	wait_for_sleep(worker);
+	wait_for_sleep(worker, "");
 	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 4 * KIB + 1);

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include <dirent.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
@@ -507,23 +506,30 @@ pid_t worker_find(pid_t pid, char role, unsigned int queue)
 	return worker;
 }
 
-void wait_for_sleep(pid_t worker)
+/* The function of the kernel that a task sleeps in; of one that is awake, though it be about to sleep, "0". */
+static void read_wchan(pid_t pid, char where[64])
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-	char path[64], where[64];
+	char path[64];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/wchan", worker);
-	/* Who is awake, though it be about to sleep, waits in no function: "0". */
+	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%63s", where), 1);
+	fclose(f);
+}
+
+void wait_for_sleep(pid_t pid, const char *function)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	char where[64];
+
 	do {
 		assert_true(now_ms() < end);
 		/* It may want the CPU that we are on. */
 		usleep(1000);
-		f = fopen(path, "re");
-		assert_non_null(f);
-		assert_int_equal(fscanf(f, "%63s", where), 1);
-		fclose(f);
-	} while (!strcmp(where, "0"));
+		read_wchan(pid, where);
+	} while (!strcmp(where, "0") || strncmp(where, function, strlen(function)) != 0);
 }
 
 uint64_t worker_cpu_ns(pid_t worker)
@@ -605,32 +611,6 @@ long available_kib(void)
 		;
 	fclose(f);
 	return kib;
-}
-
-int worker_count(pid_t pid)
-{
-	char prefix[32], path[300], comm[64];
-	struct dirent *entry;
-	int nr = 0;
-	FILE *f;
-	DIR *dir;
-
-	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
-	dir = opendir("/proc");
-	assert_non_null(dir);
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		if (fgets(comm, sizeof(comm), f) && !strncmp(comm, prefix, strlen(prefix)))
-			nr++;
-		fclose(f);
-	}
-	closedir(dir);
-	return nr;
 }
 
 void expect_workers(pid_t pid, int nr)

@@ -162,12 +162,11 @@ void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed);
 void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed);
 void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed);
 
-/* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
-int worker_count(pid_t pid);
 void expect_workers(pid_t pid, int nr);
 /* A process' worker of a queue: role 's' submits, 'c' completes. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
-void wait_for_sleep(pid_t worker);
+/* Until a task sleeps in a function of the kernel whose name begins so. */
+void wait_for_sleep(pid_t pid, const char *function);
 uint64_t worker_cpu_ns(pid_t worker);
 /* A task, 0 for the caller, runs on that CPU only; or anywhere again. */
 void unit_bind(pid_t pid, unsigned int cpu);
