@@ -416,7 +416,7 @@ int vhost_blk_req_log(struct vhost_blk_req *req);
 void vhost_blk_req_release(struct vhost_blk_req *req);
 int vhost_blk_backend_sync(struct vhost_blk_backend *be);
 bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len);
-bool vhost_blk_beyond_fsize(struct vhost_blk_backend *be, u64 sector, u64 len);
+bool vhost_blk_req_in_range(struct vhost_blk_req *req, u64 sector, u64 len);
 void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
 			 loff_t pos, int flags);
 

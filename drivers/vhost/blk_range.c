@@ -116,10 +116,8 @@ static int vhost_blk_parse_range(struct vhost_blk_req *req,
 				 struct vhost_blk_range *range, u32 limit)
 {
 	u32 block = vhost_blk_range_block(req) >> SECTOR_SHIFT;
-	struct vhost_blk_backend *be = &req->q->blk->backend;
 	u32 flags = le32_to_cpu(seg->flags);
 	bool unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-	u64 len;
 
 	if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
 		return -EOPNOTSUPP;
@@ -128,16 +126,14 @@ static int vhost_blk_parse_range(struct vhost_blk_req *req,
 
 	range->sector = le64_to_cpu(seg->sector);
 	range->nr_sectors = le32_to_cpu(seg->num_sectors);
-	len = (u64)range->nr_sectors << SECTOR_SHIFT;
 	/* Without DISCARD the backend's space is meant to stay allocated. */
 	range->unmap = unmap && vhost_has_feature(&req->q->vq,
 						  VIRTIO_BLK_F_DISCARD);
 	if (range->nr_sectors > limit ||
 	    ((range->sector | range->nr_sectors) & (block - 1)))
 		return -EIO;
-	if (!vhost_blk_in_range(be, range->sector, len) ||
-	    (req->type != VIRTIO_BLK_T_DISCARD &&
-	     vhost_blk_beyond_fsize(be, range->sector, len)))
+	if (!vhost_blk_req_in_range(req, range->sector,
+				    (u64)range->nr_sectors << SECTOR_SHIFT))
 		return -EIO;
 	return 0;
 }

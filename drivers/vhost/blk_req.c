@@ -35,14 +35,23 @@ bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len)
 }
 
 /**
- * vhost_blk_beyond_fsize - whether the owner itself may not write a range
- * @be:		the backend
- * @sector:	where the range begins, which is within the backend
+ * vhost_blk_req_in_range - whether a request may be about a range
+ * @req:	the request, being parsed
+ * @sector:	where the range begins
  * @len:	its length in bytes
+ *
+ * Return: true if the range lies in the backend, and the owner itself could
+ *	   write there if the request does.
  */
-bool vhost_blk_beyond_fsize(struct vhost_blk_backend *be, u64 sector, u64 len)
+bool vhost_blk_req_in_range(struct vhost_blk_req *req, u64 sector, u64 len)
 {
-	return (sector << SECTOR_SHIFT) + len > be->fsize;
+	struct vhost_blk_backend *be = vhost_blk_req_backend(req);
+
+	if (!vhost_blk_in_range(be, sector, len))
+		return false;
+	return req->type == VIRTIO_BLK_T_IN ||
+	       req->type == VIRTIO_BLK_T_DISCARD ||
+	       (sector << SECTOR_SHIFT) + len <= be->fsize;
 }
 
 /**
@@ -106,9 +115,7 @@ static int vhost_blk_parse_rw(struct vhost_blk_req *req,
 	/* The used ring counts bytes in 32 bits. */
 	if (!IS_ALIGNED(len, SECTOR_SIZE) || len >= U32_MAX)
 		return -EIO;
-	if (!vhost_blk_in_range(vhost_blk_req_backend(req), sector, len) ||
-	    (req->type == VIRTIO_BLK_T_OUT &&
-	     vhost_blk_beyond_fsize(vhost_blk_req_backend(req), sector, len)))
+	if (!vhost_blk_req_in_range(req, sector, len))
 		return -EIO;
 	req->pos = sector << SECTOR_SHIFT;
 	req->len = len;
