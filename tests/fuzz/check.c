@@ -131,29 +131,6 @@ static void check_read(unsigned int request, struct verdict *v, const char *from
 	}
 }
 
-/* What the disk has to hold now; the guest's data is where it was when it was written. */
-static void note_write(struct verdict *v)
-{
-	uint64_t skip = sizeof(struct virtio_blk_outhdr), left = v->data_len;
-	char *to = disk->shadow + v->range[0].pos;
-	unsigned int k;
-
-	for (k = 0; k < v->nr_out && left; k++) {
-		struct piece *piece = &v->piece[k];
-		uint64_t part;
-
-		if (skip >= piece->len) {
-			skip -= piece->len;
-			continue;
-		}
-		part = piece->len - skip < left ? piece->len - skip : left;
-		memcpy(to, piece->host + skip, part);
-		to += part;
-		left -= part;
-		skip = 0;
-	}
-}
-
 static void check_disk(unsigned int request, const struct verdict *v)
 {
 	uint64_t around = 8 * SECTOR_SIZE, size = disk->model.size;
@@ -185,8 +162,11 @@ static void note_effect(unsigned int i)
 		check_read(i, v, (char *)model.serial);
 		return;
 	case WRITES:
-		if (!v->partial)
-			note_write(v);
+		/* The guest's data is where it was when it was written. */
+		if (!v->partial && !model_touch(&model, v->piece, v->nr_out,
+						sizeof(struct virtio_blk_outhdr), v->data_len,
+						false, disk->shadow + v->range[0].pos))
+			fuzz_fail("the model foretells what cannot be");
 		break;
 	case ZEROES:
 		for (k = 0; k < v->nr_ranges && !v->partial; k++)

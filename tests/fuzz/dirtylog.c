@@ -37,9 +37,7 @@ static const char *look(const struct guest *g, const char *host, size_t len, boo
 	for (; len; host += part, len -= part) {
 		uint64_t page = guest_address(&g->mem, host) / GUEST_PAGE;
 
-		part = GUEST_PAGE - (uintptr_t)host % GUEST_PAGE;
-		if (part > len)
-			part = len;
+		part = guest_first_page(host, len);
 		if (!(bits[page / 8] & 1 << page % 8) && !missed)
 			missed = host;
 		if (forget)

@@ -23,7 +23,7 @@ void disk_accept(struct disk *disk, uint64_t pos, uint64_t len);
 int64_t disk_differs(struct disk *disk, uint64_t pos, uint64_t len);
 /* What is wrong with all of it, its size, and what lies around it; NULL if nothing is. */
 const char *disk_fault(struct disk *disk);
-/* Gives all disks back. */
-int disk_remove_all(void);
+/* Gives all disks back, which nobody must hold any more. */
+void disk_remove_all(void);
 
 #endif

@@ -88,16 +88,21 @@ bool guest_allowed(const char *host, size_t len, bool write)
 	return !(first <= 1 && last >= 1) && !(write && first <= 3 && last >= 3);
 }
 
+size_t guest_first_page(const void *host, size_t len)
+{
+	size_t part = GUEST_PAGE - (uintptr_t)host % GUEST_PAGE;
+
+	return part < len ? part : len;
+}
+
 void guest_put(struct guest *g, void *host, const void *from, size_t len)
 {
 	const char *source = from;
 	char *p = host;
 
 	while (len) {
-		size_t part = GUEST_PAGE - (uintptr_t)p % GUEST_PAGE;
+		size_t part = guest_first_page(p, len);
 
-		if (part > len)
-			part = len;
 		if (guest_allowed(p, part, true)) {
 			memcpy(p, source, part);
 			memcpy(guest_shadow(g, p), source, part);
@@ -113,10 +118,8 @@ void guest_accept(struct guest *g, const void *host, size_t len)
 	const char *p = host;
 
 	while (len) {
-		size_t part = GUEST_PAGE - (uintptr_t)p % GUEST_PAGE;
+		size_t part = guest_first_page(p, len);
 
-		if (part > len)
-			part = len;
 		if (guest_allowed(p, part, false))
 			memcpy(guest_shadow(g, p), p, part);
 		p += part;
@@ -130,9 +133,7 @@ const char *guest_differs(const struct guest *g, const char *host, size_t len)
 	size_t i;
 
 	for (; len; host += i, len -= i) {
-		i = GUEST_PAGE - (uintptr_t)host % GUEST_PAGE;
-		if (i > len)
-			i = len;
+		i = guest_first_page(host, len);
 		if (!guest_allowed(host, i, false))
 			continue;
 		shadow = guest_shadow(g, host);

@@ -38,6 +38,8 @@ void guest_init(struct guest *g, bool logged);
 /* What the memory at a place of the process should hold. */
 char *guest_shadow(const struct guest *g, const void *host);
 bool guest_allowed(const char *host, size_t len, bool write);
+/* How much of a piece lies in its first page. */
+size_t guest_first_page(const void *host, size_t len);
 /* The guest writes its memory. */
 void guest_put(struct guest *g, void *host, const void *from, size_t len);
 /* Whatever is there is right. */

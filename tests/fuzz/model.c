@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What becomes of a chain of descriptors, by the documents. */
+#define _GNU_SOURCE
 #include "model.h"
 
 #include <string.h>
@@ -51,11 +52,9 @@ static bool take(const struct model *m, struct verdict *v, const struct vring_de
 	return true;
 }
 
-static bool copy_out(const struct model *m, const struct piece *piece, unsigned int nr,
-		     uint64_t from, void *buf, size_t len)
+bool model_touch(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
+		 size_t len, bool write, void *copy)
 {
-	char *to = buf;
-
 	for (; nr && len; nr--, piece++) {
 		size_t part = piece->len;
 
@@ -64,10 +63,10 @@ static bool copy_out(const struct model *m, const struct piece *piece, unsigned 
 			continue;
 		}
 		part = part - from < len ? part - from : len;
-		if (!m->allowed(piece->host + from, part, false))
+		if (!m->allowed(piece->host + from, part, write))
 			return false;
-		memcpy(to, piece->host + from, part);
-		to += part;
+		if (copy)
+			copy = mempcpy(copy, piece->host + from, part);
 		len -= part;
 		from = 0;
 	}
@@ -89,7 +88,7 @@ static bool take_table(const struct model *m, struct verdict *v, const struct vr
 		v->table = piece[0];
 	}
 	for (i = 0; i < count; i++) {
-		if (!copy_out(m, piece, nr, i * sizeof(desc), &desc, sizeof(desc)) ||
+		if (!model_touch(m, piece, nr, i * sizeof(desc), sizeof(desc), false, &desc) ||
 		    desc.flags & VRING_DESC_F_INDIRECT || !take(m, v, &desc))
 			return false;
 		if (!(desc.flags & VRING_DESC_F_NEXT))
@@ -133,26 +132,6 @@ static int io_error(struct verdict *v)
 	return VIRTIO_BLK_S_IOERR;
 }
 
-/* Whether the process may do with the data what the request does. */
-static bool may_touch(const struct model *m, const struct piece *piece, unsigned int nr,
-		      uint64_t from, uint64_t len, bool write)
-{
-	for (; nr && len; nr--, piece++) {
-		uint64_t part = piece->len;
-
-		if (from >= part) {
-			from -= part;
-			continue;
-		}
-		part = part - from < len ? part - from : len;
-		if (!m->allowed(piece->host + from, part, write))
-			return false;
-		len -= part;
-		from = 0;
-	}
-	return true;
-}
-
 static int judge_rw(const struct model *m, struct verdict *v, uint64_t sector)
 {
 	uint64_t block = m->disk->direct ? m->disk->block_size : SECTOR_SIZE;
@@ -167,9 +146,9 @@ static int judge_rw(const struct model *m, struct verdict *v, uint64_t sector)
 	v->range[0].len = v->data_len;
 	if (!v->data_len)
 		return VIRTIO_BLK_S_OK;
-	ok = read ? may_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true) :
-		    may_touch(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr),
-			      v->data_len, false);
+	ok = read ? model_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true, NULL) :
+		    model_touch(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr),
+				v->data_len, false, NULL);
 	v->partial = !ok || (sector * SECTOR_SIZE | v->data_len) % block;
 	return v->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
@@ -179,7 +158,7 @@ static int judge_id(const struct model *m, struct verdict *v)
 	v->effect = GETS_ID;
 	if (v->data_len > VIRTIO_BLK_ID_BYTES)
 		v->data_len = VIRTIO_BLK_ID_BYTES;
-	v->partial = !may_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true);
+	v->partial = !model_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true, NULL);
 	return v->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -229,8 +208,8 @@ static int judge_ranges(const struct model *m, struct verdict *v)
 	if (len % sizeof(seg) || len / sizeof(seg) > RANGES_MAX)
 		return VIRTIO_BLK_S_IOERR;
 	for (at = 0; at < len && status == VIRTIO_BLK_S_OK; at += sizeof(seg)) {
-		if (!copy_out(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr) + at, &seg,
-			      sizeof(seg)))
+		if (!model_touch(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr) + at,
+				 sizeof(seg), false, &seg))
 			status = VIRTIO_BLK_S_IOERR;
 		else
 			status = judge_segment(m, v, limit, &seg);
@@ -248,7 +227,7 @@ static int judge_request(const struct model *m, struct verdict *v)
 	bool more_out;
 
 	if (v->out_len < sizeof(header) ||
-	    !copy_out(m, v->piece, v->nr_out, 0, &header, sizeof(header)))
+	    !model_touch(m, v->piece, v->nr_out, 0, sizeof(header), false, &header))
 		return VIRTIO_BLK_S_IOERR;
 	v->type = header.type;
 	more_out = v->out_len > sizeof(header);
@@ -295,18 +274,10 @@ void model_judge(const struct model *m, const struct vq *vq, uint16_t head, stru
 {
 	unsigned int i;
 
-	/* All but the pieces, of which there are many. */
-	memset(v, 0, offsetof(struct verdict, piece));
-	v->out_len = 0;
-	v->in_len = 0;
+	/* All but the ranges and pieces, of which there are many. */
+	memset(v, 0, offsetof(struct verdict, range));
 	v->type = UINT32_MAX;
-	v->effect = NOTHING;
-	v->nr_ranges = 0;
-	v->data_len = 0;
-	v->partial = false;
-	v->status_at = NULL;
 	v->status = NO_STATUS;
-	v->used_len = 0;
 
 	v->stops = head >= vq->num || !take_chain(m, vq, head, v);
 	if (v->stops)

@@ -53,20 +53,27 @@ struct verdict {
 	unsigned int nr_tables;	/* indirect tables, of which one is a legal number */
 	struct piece table;
 	unsigned int nr_out, nr_in;
-	struct piece piece[PIECES_MAX];	/* those to read, then those to write */
 	uint64_t out_len, in_len;
 	uint32_t type;
 	enum effect effect;
 	unsigned int nr_ranges;
-	struct range range[RANGES_MAX];
 	uint64_t data_len;	/* bytes to or from the disk */
 	bool partial;		/* fails somewhere on its way */
 	char *status_at;	/* NULL: there is none */
 	int status;		/* NO_STATUS: none can be written */
 	uint32_t used_len;
+	struct range range[RANGES_MAX];
+	struct piece piece[PIECES_MAX];	/* those to read, then those to write */
 };
 
 /* What becomes of the chain at a head, with the memory as it is now. */
 void model_judge(const struct model *m, const struct vq *vq, uint16_t head, struct verdict *v);
+
+/*
+ * Whether the process may read or write len bytes of pieces from an offset on,
+ * and they are there; copies them if there is a place for them.
+ */
+bool model_touch(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
+		 size_t len, bool write, void *copy);
 
 #endif

@@ -12,8 +12,6 @@
 #include "dirtylog.h"
 #include "iommu.h"
 
-#define BIT64(n)	(1ULL << (n))
-
 struct guest guest;
 struct disk *disk;
 struct model model;
@@ -31,24 +29,20 @@ static void must(int ret, const char *what)
 
 static uint64_t choose_features(struct dice *d)
 {
+	static const struct {
+		unsigned int percent, feature;
+	} some[] = {
+		{ 90, VIRTIO_F_VERSION_1 }, { 90, VIRTIO_RING_F_INDIRECT_DESC },
+		{ 60, VIRTIO_RING_F_EVENT_IDX }, { 10, VIRTIO_F_NOTIFY_ON_EMPTY },
+		{ 80, VIRTIO_BLK_F_DISCARD }, { 80, VIRTIO_BLK_F_WRITE_ZEROES },
+		{ 30, VIRTIO_BLK_F_SECURE_ERASE }, { 15, VIRTIO_F_ACCESS_PLATFORM },
+	};
 	uint64_t features = BIT64(VIRTIO_F_ANY_LAYOUT) | BIT64(VIRTIO_BLK_F_FLUSH);
+	unsigned int i;
 
-	if (chance(d, 90))
-		features |= BIT64(VIRTIO_F_VERSION_1);
-	if (chance(d, 90))
-		features |= BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-	if (chance(d, 60))
-		features |= BIT64(VIRTIO_RING_F_EVENT_IDX);
-	if (chance(d, 10))
-		features |= BIT64(VIRTIO_F_NOTIFY_ON_EMPTY);
-	if (chance(d, 80))
-		features |= BIT64(VIRTIO_BLK_F_DISCARD);
-	if (chance(d, 80))
-		features |= BIT64(VIRTIO_BLK_F_WRITE_ZEROES);
-	if (chance(d, 30))
-		features |= BIT64(VIRTIO_BLK_F_SECURE_ERASE);
-	if (chance(d, 15))
-		features |= BIT64(VIRTIO_F_ACCESS_PLATFORM);
+	for (i = 0; i < ARRAY_SIZE(some); i++)
+		if (chance(d, some[i].percent))
+			features |= BIT64(some[i].feature);
 	return features;
 }
 

@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #define VHOST_BLK_DEVICE	"/dev/vhost-blk"
+#define BIT64(n)	(1ULL << (n))
 
 #define GUEST_REGIONS_MAX	64
 

@@ -31,7 +31,6 @@
 #define GUEST_GPA	0x100000000ULL
 #define GUEST_SIZE	(64 * MIB)
 
-#define BIT64(n)	(1ULL << (n))
 #define FEATURES	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC) | \
 			 BIT64(VIRTIO_RING_F_EVENT_IDX))
 /* With all requests that carry ranges. */
