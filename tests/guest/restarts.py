@@ -12,14 +12,19 @@ from host import expect_soon, load_module
 from records import Records
 
 
+def make_disks(stack, device):
+    """What such guests write to: the disks' backends by their name in the guest, and the disks; the module is loaded."""
+    paths = {"vda": stack.enter_context(backend.null_block(64)),
+             "vdb": stack.enter_context(backend.file_on_ext4(64))}
+    if device == VHOST:
+        load_module()
+    return paths, [Disk(path, disk, device, queues=2) for disk, path in paths.items()]
+
+
 def run(results, device, name, start, stop, failing="none"):
     """start(records) has the guest write, stop(guest) is what restarts it; disks named so may meet errors by that."""
     with ExitStack() as stack:
-        paths = {"vda": stack.enter_context(backend.null_block(64)),
-                 "vdb": stack.enter_context(backend.file_on_ext4(64))}
-        disks = [Disk(path, disk, device, queues=2) for disk, path in paths.items()]
-        if device == VHOST:
-            load_module()
+        paths, disks = make_disks(stack, device)
         with results.check(f"{name}: boot"):
             guest = stack.enter_context(Guest(disks, vcpus=2))
             records = Records(guest, paths)

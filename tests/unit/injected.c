@@ -61,12 +61,9 @@ static void bad_block_is_healed_by_a_write(void **state)
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct unit *u = *state;
 	uint64_t sector = BLOCK * SECTORS_IN_BLOCK;
-	char below[BACKEND_PATH_MAX], table[512];
 	uint8_t *buf;
 
-	assert_ok(backend_null(below, &spec));
-	snprintf(table, sizeof(table), "0 %lu dust %s 0 4096\n", DISK_SIZE / SECTOR_SIZE, below);
-	assert_ok(backend_dm(u->path, table));
+	unit_dm(u->path, &spec, "dust", "4096");
 	assert_ok(backend_dm_message(u->path, "addbadblock 100"));
 	assert_ok(backend_dm_message(u->path, "enable"));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);

@@ -42,16 +42,23 @@ static int faults_teardown(void **state)
 	return unit_teardown(state);
 }
 
-/* The nth allocation or copy of this thread from now on fails. */
-static int arm(unsigned int n)
+/* The nth allocation or copy of a thread from now on fails. */
+static int arm_thread(const char *thread, unsigned int n)
 {
-	int fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	char text[16];
+	char path[64], text[16];
+	int fd;
 
+	snprintf(path, sizeof(path), "/proc/%s/fail-nth", thread);
+	fd = open(path, O_RDWR | O_CLOEXEC);
 	assert_ok(fd);
 	snprintf(text, sizeof(text), "%u", n);
 	assert_int_equal(pwrite(fd, text, strlen(text), 0), strlen(text));
 	return fd;
+}
+
+static int arm(unsigned int n)
+{
+	return arm_thread("thread-self", n);
 }
 
 /* Whether it came to that. */
@@ -325,15 +332,10 @@ static const struct victim zero_file = { VIRTIO_BLK_T_WRITE_ZEROES, 's', false, 
 
 static int arm_worker(char role, unsigned int n)
 {
-	char path[64], text[16];
-	int fd;
+	char worker[16];
 
-	snprintf(path, sizeof(path), "/proc/%d/fail-nth", worker_find(getpid(), role, 0));
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_ok(fd);
-	snprintf(text, sizeof(text), "%u", n);
-	assert_int_equal(pwrite(fd, text, strlen(text), 0), strlen(text));
-	return fd;
+	snprintf(worker, sizeof(worker), "%d", worker_find(getpid(), role, 0));
+	return arm_thread(worker, n);
 }
 
 /* One request of many parts; returns its status, or -EIO if it was the ring that could not be read. */

@@ -5,21 +5,16 @@ import random
 import time
 from contextlib import ExitStack
 
-import backend
 import restarts
 from checks import check_console, check_left_nothing
-from guest import VHOST, Disk, Guest
-from host import expect_soon, load_module
+from guest import Guest
+from host import expect_soon
 from records import Records
 
 
 def run(results, device):
     with ExitStack() as stack:
-        paths = {"vda": stack.enter_context(backend.null_block(64)),
-                 "vdb": stack.enter_context(backend.file_on_ext4(64))}
-        disks = [Disk(path, disk, device, queues=2) for disk, path in paths.items()]
-        if device == VHOST:
-            load_module()
+        paths, disks = restarts.make_disks(stack, device)
         rounds = results.rounds(3)
         with results.check(f"kill: {rounds} times, what was flushed is there, no worker is left"):
             records = None
