@@ -29,6 +29,28 @@ apt_update() {
 	as_root apt-get -qq update >&2
 }
 
+# Ends the script if the directory of a kernel is complete, which it prints; else nobody else makes it until the end.
+begin_kernel() { # DIRECTORY
+	local lock
+	[[ -e $1/release ]] || {
+		mkdir -p "${1%/*}"
+		exec {lock}>"$1.lock"
+		flock "$lock"
+	}
+	[[ ! -e $1/release ]] || {
+		echo "$1"
+		exit 0
+	}
+}
+
+# What tar's arguments choose of the source of a kernel, as its package has it.
+unpack_kernel_source() { # DEB DIRECTORY [ARGUMENT…]
+	dpkg-deb --fsys-tarfile "$1" |
+		tar -xO --wildcards './usr/src/linux-source-*.tar.xz' |
+		xz -dc -T0 |
+		tar -x -C "$2" --strip-components=1 "${@:3}"
+}
+
 give_up() { # WORK
 	[[ ! -e $1/log ]] || tail -n 30 "$1/log" >&2
 	rm -rf "$1"
