@@ -43,7 +43,7 @@ check-guest: ## whole guests on each kernel
 check-faults: ## disks, servers, CPUs, swap and owners that fail, on each kernel (LANES= too)
 	@tests/check --faults $(LANES)
 
-check-debug: ## unit tests and a guest on kernels with KASAN, lockdep, kmemleak, KCSAN (hours; LANES= too)
+check-debug: ## unit tests and a guest on kernels with KASAN, lockdep, kmemleak, KCSAN (1 hour; LANES= too)
 	@tests/check --debug $(LANES)
 
 coverage: ## which lines and branches of the module the unit tests reach, in build/coverage
