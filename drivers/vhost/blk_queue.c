@@ -618,8 +618,7 @@ static void vhost_blk_try_nap(struct vhost_blk_queue *q, u64 ns)
 	struct vhost_blk_nap *nap = &q->nap;
 
 	nap->kicked_ns = ns;
-	/* Who waits for its CPU would come late from each nap. */
-	if (!nap->several || q->gives_way || !vhost_blk_poll_max_ns(q) ||
+	if (!nap->several || !vhost_blk_poll_max_ns(q) ||
 	    !vhost_blk_may_try(&nap->backoff))
 		return;
 	nap->on = true;
