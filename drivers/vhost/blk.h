@@ -59,6 +59,20 @@
 /* Times that serving a batch takes, for which a guest is left its CPU. */
 #define VHOST_BLK_GIVE_WAY_MOST 8u
 
+/* Requests over which it is measured how long one takes. */
+#define VHOST_BLK_NAP_REQS	32u
+/* What a nap lasts: so many of them, and no longer than that. */
+#define VHOST_BLK_NAP_PACES	4u
+#define VHOST_BLK_NAP_MAX_US	4000u
+/* Measures for which it is believed that the guest has several in flight. */
+#define VHOST_BLK_NAP_SEVERAL	16u
+/* So many in turn that bring no two requests are the last for now. */
+#define VHOST_BLK_NAP_POOR	4u
+/* Measures with naps until there is one without them again. */
+#define VHOST_BLK_NAP_MEASURES	256u
+/* Most measures in turn after which naps are not tried. */
+#define VHOST_BLK_NAP_BACKOFF	63u
+
 /* Bytes that each queue may keep pinned. */
 #define VHOST_BLK_MAX_PINNED	SZ_1G
 
@@ -201,6 +215,31 @@ struct vhost_blk_backoff {
 };
 
 /**
+ * struct vhost_blk_nap - looking at the ring by a timer instead of being kicked
+ * @on:		done, until it does not pay any more
+ * @us:		length of a nap
+ * @poor:	naps in turn that brought one request or none
+ * @left:	measures until kicks are measured again
+ * @nr:		requests in the present measure
+ * @since:	its begin
+ * @several:	measures since requests were there at once, counted down
+ * @kicked_ns:	what a request took when the guest was told to kick; 0 if that is
+ *		not known yet
+ * @backoff:	when to try
+ */
+struct vhost_blk_nap {
+	bool on;
+	unsigned int us;
+	unsigned int poor;
+	unsigned int left;
+	unsigned int nr;
+	u64 since;
+	unsigned int several;
+	u64 kicked_ns;
+	struct vhost_blk_backoff backoff;
+};
+
+/**
  * struct vhost_blk_queue - a virtqueue and its two workers
  * @vq:		the vhost core's part
  * @blk:	the device
@@ -224,6 +263,7 @@ struct vhost_blk_backoff {
  * @hold_won:	requests came while completions were held back, @submitter's own
  * @give_way:	when not to take the CPU from whoever kicks, @submitter's own
  * @gives_way:	@submitter is scheduled that way, its own
+ * @nap:	when not to have the guest kick, @submitter's own
  * @kicked_at:	when VHOST_BLK_KICKED was set last
  * @done:	requests whose attempt ended, pushed from any context
  * @inflight:	requests fetched and not yet used, under vq->mutex
@@ -270,6 +310,7 @@ struct vhost_blk_queue {
 	bool hold_won;
 	struct vhost_blk_backoff give_way;
 	bool gives_way;
+	struct vhost_blk_nap nap;
 	u64 kicked_at;
 	struct llist_head done;
 	unsigned int inflight;

@@ -3,6 +3,7 @@
 
 #include <linux/cgroup.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/nospec.h>
 #include <linux/sched/clock.h>
@@ -520,17 +521,8 @@ static void vhost_blk_tried(struct vhost_blk_backoff *backoff, bool won,
 	backoff->skip = backoff->last;
 }
 
-/*
- * Called before the submission worker sleeps.  Where no CPU is idle, its wake-up
- * would take one from a virtual CPU, perhaps from the one that kicked: for each
- * request anew, though the guest was about to make more.  A worker that is
- * scheduled as a batch job waits until the virtual CPU has nothing to do, or has
- * had its share.
- */
-static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
+static void vhost_blk_set_policy(struct vhost_blk_queue *q, bool give_way)
 {
-	bool give_way = vhost_blk_poll_max_ns(q) &&
-			vhost_blk_may_try(&q->give_way);
 	struct sched_attr attr = {
 		.size = sizeof(attr),
 		.sched_policy = give_way ? SCHED_BATCH : SCHED_NORMAL,
@@ -544,6 +536,21 @@ static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
 	}
 	if (q->gives_way != give_way && !sched_setattr_nocheck(current, &attr))
 		q->gives_way = give_way;
+}
+
+/*
+ * Called before the submission worker sleeps.  Where no CPU is idle, its wake-up
+ * would take one from a virtual CPU, perhaps from the one that kicked: for each
+ * request anew, though the guest was about to make more.  A worker that is
+ * scheduled as a batch job waits until the virtual CPU has nothing to do, or has
+ * had its share.
+ */
+static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
+{
+	bool pays = vhost_blk_poll_max_ns(q) && !q->nap.on &&
+		    vhost_blk_may_try(&q->give_way);
+
+	vhost_blk_set_policy(q, pays);
 }
 
 /*
@@ -570,7 +577,7 @@ static void vhost_blk_gave_way(struct vhost_blk_queue *q, unsigned int n,
  */
 static bool vhost_blk_may_hold(struct vhost_blk_queue *q)
 {
-	return q->blk->backend.nowait && q->poll_ns &&
+	return q->blk->backend.nowait && q->poll_ns && !q->nap.on &&
 	       q->unreaped < VHOST_BLK_HOLD_MAX && vhost_blk_may_try(&q->hold);
 }
 
@@ -612,13 +619,116 @@ static bool vhost_blk_poll(struct vhost_blk_queue *q, u64 ns)
 	return false;
 }
 
+static void vhost_blk_set_nap(struct vhost_blk_queue *q, u64 ns)
+{
+	q->nap.us = min_t(u64, div_u64(VHOST_BLK_NAP_PACES * ns, NSEC_PER_USEC),
+			  VHOST_BLK_NAP_MAX_US);
+}
+
+/* The guest may have paused during a measure, so two are looked at. */
+static void vhost_blk_try_nap(struct vhost_blk_queue *q, u64 ns)
+{
+	struct vhost_blk_nap *nap = &q->nap;
+	u64 last = nap->kicked_ns;
+
+	nap->kicked_ns = ns;
+	if (!last || !nap->several || !vhost_blk_poll_max_ns(q) ||
+	    !vhost_blk_may_try(&nap->backoff))
+		return;
+	nap->kicked_ns = min(last, ns);
+	nap->on = true;
+	/* Who gives way would wait for its CPU after each nap, too. */
+	vhost_blk_set_policy(q, false);
+	nap->poor = 0;
+	nap->left = VHOST_BLK_NAP_MEASURES;
+	vhost_blk_set_nap(q, nap->kicked_ns);
+}
+
+static void vhost_blk_end_nap(struct vhost_blk_queue *q)
+{
+	q->nap.on = false;
+	q->nap.kicked_ns = 0;
+}
+
+/* It has to be worth more than what one measure differs from the next. */
+static void vhost_blk_judge_nap(struct vhost_blk_queue *q, u64 ns)
+{
+	struct vhost_blk_nap *nap = &q->nap;
+	bool won = ns + ns / 8 < nap->kicked_ns;
+
+	vhost_blk_tried(&nap->backoff, won, VHOST_BLK_NAP_BACKOFF);
+	nap->left--;
+	if (won && nap->left)
+		vhost_blk_set_nap(q, ns);
+	else
+		vhost_blk_end_nap(q);
+}
+
+/*
+ * Called when the submission worker has served requests.  A guest that has
+ * several in flight, and for which exits are dear, pays for a kick and a signal
+ * with nearly each.  Where it gets more done if the worker looks at the ring by
+ * a timer it is not told to kick.
+ */
+static void vhost_blk_pace(struct vhost_blk_queue *q, unsigned int n)
+{
+	struct vhost_blk_nap *nap = &q->nap;
+	u64 now, ns;
+
+	if (n > 1)
+		nap->several = VHOST_BLK_NAP_SEVERAL;
+	nap->nr += n;
+	if (nap->nr < VHOST_BLK_NAP_REQS)
+		return;
+	now = local_clock();
+	ns = div_u64(now - nap->since, nap->nr);
+	if (nap->on)
+		vhost_blk_judge_nap(q, ns);
+	else
+		vhost_blk_try_nap(q, ns);
+	nap->since = now;
+	nap->nr = 0;
+	nap->several -= !!nap->several;
+}
+
+/* Naps, unless the ring has work; some naps may bring little. */
+static unsigned int vhost_blk_nap(struct vhost_blk_queue *q,
+				  struct vhost_blk_req **batch)
+{
+	struct vhost_blk_nap *nap = &q->nap;
+	unsigned int n;
+
+	if (!vhost_blk_is_available(q)) {
+		usleep_range_state(nap->us, nap->us + nap->us / 8, TASK_IDLE);
+		nap->poor++;
+	}
+	n = vhost_blk_fetch(q, batch, false);
+	if (n)
+		WRITE_ONCE(q->polled, q->polled + 1);
+	if (n > 1)
+		nap->poor = 0;
+	if (nap->poor == VHOST_BLK_NAP_POOR) {
+		vhost_blk_end_nap(q);
+		if (nap->left == VHOST_BLK_NAP_MEASURES)
+			vhost_blk_tried(&nap->backoff, false,
+					VHOST_BLK_NAP_BACKOFF);
+	}
+	return n;
+}
+
 static unsigned int vhost_blk_next(struct vhost_blk_queue *q,
 				   struct vhost_blk_req **batch)
 {
 	unsigned int n;
 	u64 ns;
 
-	/* Who never sleeps still sees that the owner wants less polling. */
+	/* Who never sleeps for long still sees that the owner wants less. */
+	q->nap.on &= !!vhost_blk_poll_max_ns(q);
+	if (q->nap.on) {
+		n = vhost_blk_nap(q, batch);
+		return n ?: vhost_blk_fetch(q, batch, true);
+	}
+
 	while ((ns = min(q->poll_ns, vhost_blk_poll_max_ns(q)))) {
 		n = vhost_blk_fetch(q, batch, false);
 		if (n)
@@ -650,6 +760,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 			vhost_blk_gave_way(q, n, start);
 		gave_way = false;
 		q->unreaped += n;
+		vhost_blk_pace(q, n);
 		/* Nothing is held back while another task runs. */
 		if (need_resched() || !vhost_blk_may_hold(q)) {
 			vhost_blk_reap(q);

@@ -48,6 +48,20 @@ static void requests_are_found_without_kicks(void **state)
 	expect_reads(u, 0, 8, NR);
 }
 
+static void expect_end_of_polling(struct unit *u)
+{
+	uint64_t polled;
+	unsigned int i;
+
+	unit_poll_timeout(u, 0, 0);
+	/* Polling that was under way then may find one more. */
+	expect_alive(u);
+	polled = unit_stats(u, 0).polled;
+	for (i = 0; i < NR; i++)
+		expect_alive(u);
+	assert_int_equal(unit_stats(u, 0).polled, polled);
+}
+
 static void does_not_poll_unless_told(void **state)
 {
 	struct unit *u = *state;
@@ -383,6 +397,115 @@ static void endless_requests_are_answered(void **state)
 	assert_true(heard >= 3);
 }
 
+enum { DEEP = 16, DEAR_US = 500 };
+
+static void add_pair(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * 4 * KIB, 4 * KIB);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	}
+}
+
+static void expect_pair(struct blk_request *req, const uint8_t *buf)
+{
+	expect_end(&req[0], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+	expect_end(&req[1], VIRTIO_BLK_S_OK, 4 * KIB + 1);
+	expect_pattern(buf, 8 * KIB, 0, 1);
+}
+
+/*
+ * How often a guest kicks that has DEEP requests in flight, makes two at a time,
+ * 4 * NR of them, and for which kicks are dear.
+ */
+static unsigned int dear_kicks(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	unsigned int i, kicks = 0;
+
+	for (i = 0; i < 4 * NR + DEEP; i += 2) {
+		unsigned int slot = i % DEEP;
+
+		if (i >= DEEP)
+			expect_pair(&req[slot], buf + slot * 4 * KIB);
+		if (i >= 4 * NR)
+			continue;
+		add_pair(u, &req[slot], buf + slot * 4 * KIB);
+		vq_publish(&u->vq[0]);
+		if (vq_kick_wanted(&u->vq[0])) {
+			vq_kick(&u->vq[0]);
+			usleep(DEAR_US);
+			kicks++;
+		}
+	}
+	return kicks;
+}
+
+/* Polling for so short a time finds nothing. */
+static void save_dear_kicks(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	unsigned int in_turn = 0;
+
+	unit_poll_timeout(u, 0, 1);
+	while (in_turn < 3) {
+		assert_true(now_ms() < end);
+		in_turn = dear_kicks(u, req, buf) <= NR / 2 ? in_turn + 1 : 0;
+	}
+}
+
+static uint8_t *start_deep(struct unit *u, uint64_t features, struct blk_request *req)
+{
+	assert_ok(unit_null(u, &(struct null_blk) { .size_mib = DISK_SIZE / MIB },
+			    O_RDWR | O_DIRECT));
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start_with(u, features, 1, 64);
+	unit_requests(req, DEEP, &u->vq[0]);
+	return unit_alloc(u, DEEP * 4 * KIB);
+}
+
+/* A guest with one request at a time kicks for each, after some. */
+static void expect_kicks_for_lone_requests(struct unit *u)
+{
+	int64_t end = now_ms() + TIMEOUT_MS;
+	struct vhost_blk_stats before;
+	unsigned int i;
+
+	do {
+		assert_true(now_ms() < end);
+		before = unit_stats(u, 0);
+		for (i = 0; i < 2 * NR; i++)
+			expect_alive(u);
+	} while (unit_stats(u, 0).kicks - before.kicks < 2 * NR);
+}
+
+static void dear_kicks_are_saved(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[DEEP];
+	uint8_t *buf = start_deep(u, *(const uint64_t *)u->param, req);
+
+	save_dear_kicks(u, req, buf);
+	expect_kicks_for_lone_requests(u);
+	save_dear_kicks(u, req, buf);
+}
+
+static void kicks_are_not_saved_unless_told(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[DEEP];
+	uint8_t *buf = start_deep(u, *(const uint64_t *)u->param, req);
+	unsigned int i;
+
+	for (i = 0; i < 4; i++)
+		dear_kicks(u, req, buf);
+	assert_int_equal(unit_stats(u, 0).polled, 0);
+	save_dear_kicks(u, req, buf);
+	expect_end_of_polling(u);
+}
+
 /* A worker that shares its driver's CPU. */
 static pid_t share_cpu(void)
 {
@@ -575,20 +698,13 @@ static void timeout_changes_while_running(void **state)
 static void timeout_of_0_ends_polling(void **state)
 {
 	struct unit *u = *state;
-	unsigned int i, round;
-	uint64_t polled;
+	unsigned int round;
 
 	start(u, *(const uint64_t *)u->param, POLL_MAX_US);
 	for (round = 0; round < 4; round++) {
 		unit_poll_timeout(u, 0, POLL_MAX_US);
 		expect_polling(u);
-		unit_poll_timeout(u, 0, 0);
-		/* Polling that was under way then may find one more. */
-		expect_alive(u);
-		polled = unit_stats(u, 0).polled;
-		for (i = 0; i < NR; i++)
-			expect_alive(u);
-		assert_int_equal(unit_stats(u, 0).polled, polled);
+		expect_end_of_polling(u);
 	}
 }
 
@@ -626,6 +742,10 @@ int main(int argc, char **argv)
 		TEST(answers_do_not_wait_where_submissions_may),
 		TEST(lone_answers_do_not_wait),
 		TEST(endless_requests_are_answered),
+		TEST_ON(dear_kicks_are_saved, plain),
+		TEST_ON(dear_kicks_are_saved, event_index),
+		TEST_ON(kicks_are_not_saved_unless_told, plain),
+		TEST_ON(kicks_are_not_saved_unless_told, event_index),
 		TEST(busy_guest_keeps_its_cpu),
 		TEST(lone_requests_need_no_idle_cpu),
 		TEST(requests_of_a_computing_guest_need_no_idle_cpu),
