@@ -547,10 +547,10 @@ static void vhost_blk_set_policy(struct vhost_blk_queue *q, bool give_way)
  */
 static void vhost_blk_choose_policy(struct vhost_blk_queue *q)
 {
-	bool pays = vhost_blk_poll_max_ns(q) && !q->nap.on &&
-		    vhost_blk_may_try(&q->give_way);
+	bool give_way = vhost_blk_poll_max_ns(q) && !q->nap.on &&
+			vhost_blk_may_try(&q->give_way);
 
-	vhost_blk_set_policy(q, pays);
+	vhost_blk_set_policy(q, give_way);
 }
 
 /*
@@ -632,8 +632,7 @@ static void vhost_blk_try_nap(struct vhost_blk_queue *q, u64 ns)
 	u64 last = nap->kicked_ns;
 
 	nap->kicked_ns = ns;
-	if (!last || !nap->several || !vhost_blk_poll_max_ns(q) ||
-	    !vhost_blk_may_try(&nap->backoff))
+	if (!last || !nap->several || !vhost_blk_may_try(&nap->backoff))
 		return;
 	nap->kicked_ns = min(last, ns);
 	nap->on = true;
@@ -723,7 +722,8 @@ static unsigned int vhost_blk_next(struct vhost_blk_queue *q,
 	u64 ns;
 
 	/* Who never sleeps for long still sees that the owner wants less. */
-	q->nap.on &= !!vhost_blk_poll_max_ns(q);
+	if (!vhost_blk_poll_max_ns(q))
+		vhost_blk_end_nap(q);
 	if (q->nap.on) {
 		n = vhost_blk_nap(q, batch);
 		return n ?: vhost_blk_fetch(q, batch, true);
