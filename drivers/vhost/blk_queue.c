@@ -3,7 +3,7 @@
 
 #include <linux/cgroup.h>
 #include <linux/completion.h>
-#include <linux/delay.h>
+#include <linux/hrtimer.h>
 #include <linux/kthread.h>
 #include <linux/nospec.h>
 #include <linux/sched/clock.h>
@@ -690,6 +690,25 @@ static void vhost_blk_pace(struct vhost_blk_queue *q, unsigned int n)
 	nap->several -= !!nap->several;
 }
 
+/* Sleeps for a nap; false if there is something to reap instead. */
+static bool vhost_blk_doze(struct vhost_blk_queue *q)
+{
+	ktime_t time = ns_to_ktime(NSEC_PER_USEC * (u64)q->nap.us);
+	bool empty;
+
+	/*
+	 * A full barrier, paired with llist_add() in vhost_blk_queue_done():
+	 * either we see the request, or it is seen that we do not run.
+	 */
+	set_current_state(TASK_IDLE);
+	empty = llist_empty(&q->done);
+	if (empty)
+		schedule_hrtimeout_range(&time, NSEC_PER_USEC * (q->nap.us / 8),
+					 HRTIMER_MODE_REL);
+	__set_current_state(TASK_RUNNING);
+	return empty;
+}
+
 /* Naps, unless the ring has work; some naps may bring little. */
 static unsigned int vhost_blk_nap(struct vhost_blk_queue *q,
 				  struct vhost_blk_req **batch)
@@ -698,7 +717,8 @@ static unsigned int vhost_blk_nap(struct vhost_blk_queue *q,
 	unsigned int n;
 
 	if (!vhost_blk_is_available(q)) {
-		usleep_range_state(nap->us, nap->us + nap->us / 8, TASK_IDLE);
+		while (!vhost_blk_doze(q))
+			vhost_blk_reap(q);
 		nap->poor++;
 	}
 	n = vhost_blk_fetch(q, batch, false);
