@@ -8,7 +8,8 @@ DEPTH ?= 1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
 FUZZERS ?= ring ioctl
-SECONDS ?= $(if $(SEED),,600)
+SECONDS ?= $(if $(SEED)$(CASES),,600)
+CPUS ?= 2
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
@@ -53,8 +54,9 @@ soak: ## repeat resets, kills, migration, power cuts many times (hours; LANES= a
 	@KERNEL=$(KERNEL) ROUNDS=$(ROUNDS) tests/check --soak $(LANES)
 
 fuzz: KERNELS = $(KERNEL)
-fuzz: modules tests ## play a malicious guest and owner, SECONDS=600 each (or SEED= CASES=; FUZZERS= KERNEL=)
-	@testbed/run --kernel $(KERNEL) --timeout $$((2 * $(or $(SECONDS),1800) + 900)) -- \
+fuzz: modules tests ## play a malicious guest and owner, SECONDS=600 each (or SEED= CASES=; FUZZERS= KERNEL= CPUS=)
+	@testbed/run --kernel $(KERNEL) --smp $(CPUS) \
+		--timeout $$((2 * $(or $(SECONDS),1800) + $(or $(CASES),0) / 20 + 900)) -- \
 		tests/fuzz/run $(FUZZERS) -- $(if $(SEED),-s $(SEED)) $(if $(CASES),-n $(CASES)) \
 		$(if $(SECONDS),-t $(SECONDS))
 

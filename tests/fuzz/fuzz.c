@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -132,11 +134,16 @@ static void run_session(uint64_t seed, uint64_t nr, int64_t end)
 /* Its own alarm ends a session that is stuck, unless it is so in the kernel. */
 static bool wait_for_session(pid_t pid)
 {
+	struct pollfd session = { .fd = pidfd_open(pid, 0), .events = POLLIN };
 	uint64_t cases = shared->cases;
 	int64_t end = now_ms() + 2000 * STUCK_S;
 	int status;
 
-	while (!waitpid(pid, &status, WNOHANG)) {
+	if (session.fd < 0) {
+		perror("pidfd_open");
+		exit(2);
+	}
+	while (!poll(&session, 1, 1000)) {
 		if (shared->cases != cases) {
 			cases = shared->cases;
 			end = now_ms() + 2000 * STUCK_S;
@@ -145,7 +152,11 @@ static bool wait_for_session(pid_t pid)
 			fuzz_fail("its process is stuck in the kernel");
 			exit(1);
 		}
-		usleep(2000);
+	}
+	close(session.fd);
+	if (waitpid(pid, &status, 0) != pid) {
+		perror("waitpid");
+		exit(2);
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 1) {
 		failures++;
