@@ -3,6 +3,7 @@
 
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from disks import null_disk
@@ -13,6 +14,25 @@ from machine import READ, WRITE, Machine
 from cases.versions import OLD_MODULE
 
 PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
+
+
+TRACING = Path("/sys/kernel/tracing")
+VHOST_SET_VRING_BUSYLOOP_TIMEOUT = 0x4008AF23
+
+
+@contextmanager
+def timeouts_told():
+    """A function that tells with which times in microseconds the module was asked to poll."""
+    event = TRACING / "events/kprobes/vring_ioctl"
+    (TRACING / "kprobe_events").write_text("p:vring_ioctl vhost_vring_ioctl call=$arg2:u32 us=+u4($arg3):u32")
+    (event / "filter").write_text(f"call == {VHOST_SET_VRING_BUSYLOOP_TIMEOUT}")
+    (event / "enable").write_text("1")
+    try:
+        yield lambda: [int(us) for us in re.findall(r"vring_ioctl: .* us=(\d+)$", (TRACING / "trace").read_text(), re.M)]
+    finally:
+        (event / "enable").write_text("0")
+        (TRACING / "kprobe_events").write_text("")
+        (TRACING / "trace").write_text("")
 
 
 def affinities(machine):
@@ -82,8 +102,10 @@ def bad_pin_limit():
 def poll_us():
     """poll-us is by default the time for which QEMU's own threads poll, and can be another"""
     for option, wanted in ("", 32), (",poll-us=0", 0), (",poll-us=100", 100):
-        with driven(*node(), *disk(option)) as (machine, driver):
-            driver.start()
+        with timeouts_told() as told, driven(*node(), *disk(f",num-queues=2{option}")) as (machine, driver):
+            driver.start(queues=2, features=MQ)
+            # Without a word of QEMU's it does not poll.
+            expect("times to poll for that the module is told", told(), [wanted] * 2 if wanted else [])
             expect("poll-us", machine.execute("qom-get", {**PATH, "property": "poll-us"}), wanted)
 
 
