@@ -339,6 +339,43 @@ static void guest_sees_its_data_while_polling_after(void **state)
 	} while (after.polled == before.polled || after.submit_wakeups != before.submit_wakeups);
 }
 
+/* The guest's memory is a file, which is written back while the disk is still reading into it. */
+static void late_data_is_written_back(void **state)
+{
+	char below[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX], path[BACKEND_PATH_MAX];
+	struct null_blk spec = { .size_mib = 16 };
+	struct unit *u = *state;
+	char *buf;
+	int fd;
+
+	assert_ok(backend_null(below, &spec));
+	assert_ok(backend_mkfs(dir, "ext4", below));
+	assert_ok(backend_file(path, dir, "memory", PAGE));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_ok(fd);
+	buf = data_memory(u, MAP_OVER, PAGE);
+	assert_ptr_equal(mmap(buf, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0),
+			 buf);
+	unit_suspendable(u, DISK_SIZE);
+	start_on(u, LIMIT, 1);
+
+	unit_suspend(u, u->path);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, buf, PAGE);
+	expect_inflight(u, 0, 1);
+	/* When the worker has done with it the page is pinned. */
+	wait_for_sleep(worker_find(getpid(), 's', 0), "");
+	assert_ok(msync(buf, PAGE, MS_SYNC));
+	unit_resume(u);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, PAGE + 1);
+	unit_detach(u);
+
+	map_anonymous(buf, PAGE);
+	assert_ok(fsync(fd));
+	assert_ok(fcntl(fd, F_SETFL, O_DIRECT));
+	expect_disk(fd, 0, PAGE, 1);
+	close(fd);
+}
+
 static void gone_memory_is_an_error(void **state)
 {
 	struct unit *u = *state;
@@ -769,6 +806,7 @@ int main(int argc, char **argv)
 		TEST_ON(guest_sees_its_data_after, moving_away),
 		TEST_ON(guest_sees_its_data_while_polling_after, discarding),
 		TEST_ON(guest_sees_its_data_while_polling_after, mapping_over),
+		TEST(late_data_is_written_back),
 		TEST(gone_memory_is_an_error),
 		TEST(discarded_while_in_flight),
 		TEST(more_in_flight_than_the_limit),
