@@ -14,8 +14,6 @@ from machine import READ, WRITE, Machine
 from cases.versions import OLD_MODULE
 
 PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
-
-
 TRACING = Path("/sys/kernel/tracing")
 VHOST_SET_VRING_BUSYLOOP_TIMEOUT = 0x4008AF23
 
