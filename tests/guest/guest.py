@@ -278,6 +278,18 @@ class Guest:
         """The directories in /proc of QEMU's own threads."""
         return Path(f"/proc/{self.process.pid}/task").glob("*")
 
+    def save(self, path):
+        """Stop the guest and save its state, for others that have its disks and are incoming to go on from."""
+        self.qmp.execute("stop")
+        self.qmp.execute("migrate", {"uri": f"file:{path}"})
+        self.qmp.wait_migration("completed")
+
+    def restore(self, path):
+        self.qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
+        self.qmp.wait_migration("completed")
+        self.qmp.execute("cont")
+        self.qmp.wait_running()
+
     def reboot(self):
         self.send("reboot -f")
         self.wait_ready()

@@ -157,14 +157,9 @@ def through_postcopy(source, target):
 
 
 def through_file(source, target, path):
-    source.qmp.execute("stop")
-    source.qmp.execute("migrate", {"uri": f"file:{path}"})
-    source.qmp.wait_migration("completed")
+    source.save(path)
     source.kill()
-    target.qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
-    target.qmp.wait_migration("completed")
-    target.qmp.execute("cont")
-    target.qmp.wait_running()
+    target.restore(path)
 
 
 def run(results, device):
