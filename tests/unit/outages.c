@@ -672,7 +672,8 @@ static void guest_memory_is_swapped(void **state)
 {
 	struct unit *u = *state;
 	const struct want *want = u->param;
-	struct null_blk spec = { .size_mib = SWAPPED / MIB }, swap = { .size_mib = 128 };
+	/* With more on its way to a slow machine's swap device the cgroup has no page left to reclaim. */
+	struct null_blk spec = { .size_mib = SWAPPED / MIB }, swap = { .size_mib = 128, .queue_depth = 2 };
 	struct guest_region *region = &u->mem.region[0];
 	struct blk_request req[LOAD_DEPTH];
 	char path[BACKEND_PATH_MAX];
