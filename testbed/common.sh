@@ -23,10 +23,15 @@ as_root() {
 	fi
 }
 
+# Scripts run side by side, and apt fails at once where another has the lock of its lists.
+apt_alone() { # COMMAND…
+	as_root flock /run/lock/vhost-blk-apt "$@"
+}
+
 # apt talks on stdout, where our callers print their result.
 apt_update() {
 	progress "reading the package lists (about 10 s)"
-	as_root apt-get -qq update >&2
+	apt_alone apt-get -qq update >&2
 }
 
 # Ends the script if the directory of a kernel is complete, which it prints; else nobody else makes it until the end.
