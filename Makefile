@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 KERNELS ?= 6.1 6.12 sid
-KERNEL ?= 6.1
+KERNEL ?= 6.12
 DEPTH ?= 1
 VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
 LANES ?=
@@ -83,7 +83,7 @@ tests: ## build the ioctl-level tests
 qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 	@qemu-patches/build
 
-shell: modules ## open a shell in the test host (KERNEL=6.12 or sid for another kernel)
+shell: modules ## open a shell in the test host (KERNEL=6.1 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
 
 bench: modules ## times and instructions next to others: what is to be reached, and a report (1 hour)
