@@ -28,7 +28,9 @@
 #define NAME_LEN	48
 #define DIR_LEN		128
 
-enum made_kind { MADE_TMPFS, MADE_NULL, MADE_MODULE, MADE_REMOTE, MADE_LOOP, MADE_DM, MADE_MOUNT, MADE_SWAP };
+enum made_kind {
+	MADE_TMPFS, MADE_NULL, MADE_MODULE, MADE_REMOTE, MADE_LOOP, MADE_DM, MADE_MOUNT, MADE_SWAP
+};
 
 struct made {
 	enum made_kind kind;

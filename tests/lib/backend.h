@@ -39,7 +39,7 @@ int backend_scsi(char *path, const char *options);
 /* Sets an option of it, and an attribute of its disk at path. */
 int backend_scsi_option(const char *name, const char *value);
 int backend_scsi_attribute(const char *path, const char *name, const char *value);
-/* A disk with a server behind it, of the image's size: see tests/lib/remote-disk; one of each kind at a time. */
+/* A disk of tests/lib/remote-disk, with a server and of the image's size; one of each kind at a time. */
 int backend_remote(char *path, const char *kind, const char *image);
 /* Does something to its server. */
 int backend_remote_do(const char *kind, const char *what);

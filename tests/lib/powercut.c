@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A reader of the log that device-mapper's log-writes target makes (log-writes.rst in the kernel's documentation). */
+/* A reader of device-mapper's log-writes logs; see log-writes.rst in the kernel's documentation. */
 #define _GNU_SOURCE
 #include "powercut.h"
 

@@ -13,18 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
-
-#define GUEST_PAGE	4096UL
-
-int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
 
 uint64_t event_count(int eventfd)
 {
@@ -281,7 +270,7 @@ int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned 
 	size_t used_size = 3 * sizeof(__virtio16) + num * sizeof(vq->used->ring[0]);
 
 	/* Nothing else shares the pages of the used ring. */
-	used_size = (used_size + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
+	used_size = (used_size + PAGE - 1) / PAGE * PAGE;
 	memset(vq, 0, sizeof(*vq));
 	vq->dev = dev;
 	vq->index = index;
@@ -292,9 +281,9 @@ int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned 
 	vq->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	vq->next = calloc(num, sizeof(*vq->next));
 	vq->cookie = calloc(num, sizeof(*vq->cookie));
-	vq->desc = guest_alloc(mem, 0, num * sizeof(*vq->desc), GUEST_PAGE);
+	vq->desc = guest_alloc(mem, 0, num * sizeof(*vq->desc), PAGE);
 	vq->avail = guest_alloc(mem, 0, (3 + num) * sizeof(__virtio16), VRING_AVAIL_ALIGN_SIZE);
-	vq->used = guest_alloc(mem, 0, used_size, GUEST_PAGE);
+	vq->used = guest_alloc(mem, 0, used_size, PAGE);
 	if (vq->kick < 0 || vq->call < 0 || vq->err < 0)
 		return -EMFILE;
 	if (!vq->next || !vq->cookie || !vq->desc || !vq->avail || !vq->used)

@@ -20,7 +20,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "wait.h"
+
 #define VHOST_BLK_DEVICE	"/dev/vhost-blk"
+#define PAGE		4096UL	/* bytes */
 #define BIT64(n)	(1ULL << (n))
 
 #define GUEST_REGIONS_MAX	64
@@ -146,6 +149,5 @@ static inline volatile __virtio16 *vq_avail_event_word(struct vq *vq)
 uint64_t event_count(int eventfd);
 /* Sleeps until an eventfd is signalled, leaves its count: 0 or -ETIMEDOUT. */
 int event_wait(int eventfd, int timeout_ms);
-int64_t now_ms(void);
 
 #endif

@@ -11,14 +11,14 @@ static void random_io_agrees_with_a_model(void **state)
 {
 	enum { DEPTH = 16, ROUNDS = 30, SLOT = 128 * 1024 };
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	unsigned int block = (kind->block_size ?: SECTOR_SIZE) / SECTOR_SIZE;
 	struct blk_request req[DEPTH];
 	uint8_t *model, *buf, *copy;
 	uint64_t seed = 42;
 	unsigned int i, round;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	unit_start(u, 1, 64);
 	unit_requests(req, DEPTH, &u->vq[0]);
 	model = calloc(1, DISK_SIZE);
@@ -69,12 +69,12 @@ static void patchwork_file(void **state)
 {
 	enum { PATCH = 4096, LEN = 256 * 1024 };
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	uint8_t *model, *buf;
 	unsigned int i;
 	int plain;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	plain = open(u->path, O_RDWR | O_CLOEXEC);
 	assert_ok(plain);
 	model = calloc(1, LEN);
@@ -115,7 +115,7 @@ static void read_that_is_half_in_the_cache(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
 	buf = unit_alloc(u, LEN);
@@ -134,7 +134,7 @@ static void less_than_a_device_block(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	open_kind(u, &null_4k);
+	open_disk(u, &null_4k);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 4096);
@@ -418,7 +418,7 @@ static void suspended_device(void **state)
 	unsigned int i;
 	uint8_t *buf;
 
-	open_kind(u, &dm_direct);
+	open_disk(u, &dm_direct);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 64);
 	unit_requests(req, NR, &u->vq[0]);
@@ -542,12 +542,12 @@ static void frozen_file_system(void **state)
 {
 	enum { NR = 4 };
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	struct blk_request write[NR];
 	unsigned int i;
 	uint8_t *buf;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	assert_ok(fsync(u->disk));
 	unit_start(u, 1, 64);
@@ -579,11 +579,11 @@ static void frozen_file_system(void **state)
 static void freeze_passes_after_writes(void **state)
 {
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	unsigned int i;
 	uint8_t *buf;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	unit_start(u, 1, 64);
 	buf = unit_alloc(u, 8192);
 	for (i = 0; i < 5; i++) {
@@ -615,12 +615,12 @@ static void flush_writes_the_cache_out(void **state)
 {
 	enum { SECTORS_WRITTEN = 6 };	/* field of the statistics */
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	const char *device = kind->on == ON_FILE ? ext4_device : u->path;
 	int64_t before;
 	uint8_t *buf;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	unit_start(u, 1, 16);
 	buf = unit_alloc(u, MIB);
 	pattern_fill(buf, MIB, 0, 3);
@@ -635,12 +635,12 @@ static void flush_reaches_the_device(void **state)
 {
 	enum { FLUSHES = 15 };		/* field of the statistics */
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	const char *device = kind->on == ON_FILE ? ext4_device : u->path;
 	int64_t before;
 	uint8_t *buf;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
@@ -679,7 +679,7 @@ static void caller_closes_and_unlinks(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
 	close(u->disk);
@@ -748,5 +748,5 @@ int main(int argc, char **argv)
 		TEST_ON(caller_closes_and_unlinks, ext4_direct),
 	};
 
-	return disks_run(argc, argv, "backend", tests, ARRAY_SIZE(tests));
+	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -287,5 +287,5 @@ int main(int argc, char **argv)
 		TEST_CGROUP_ON(stops_at_the_limit, ranges),
 	};
 
-	return unit_run(argc, argv, "charge", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -6,15 +6,14 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define PAGE		4096UL
 #define DISK_SIZE	(16 * MIB)
 #define LOG_SIZE	(256 * KIB)	/* bytes: a bit for each page below 8 GiB */
 #define LOGGED		(FEATURES | BIT64(VHOST_F_LOG_ALL))
 
 static uint8_t pages[LOG_SIZE];	/* that should be logged */
 
-static const enum disk_kind file = DISK_FILE;
-static const enum disk_kind direct = DISK_DIRECT;
+static const enum disk_io file = DISK_FILE;
+static const enum disk_io direct = DISK_DIRECT;
 
 static uint8_t *log_new(void)
 {
@@ -602,5 +601,5 @@ int main(int argc, char **argv)
 		TEST_ON(log_is_gone, direct),
 	};
 
-	return unit_run(argc, argv, "dirtylog", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

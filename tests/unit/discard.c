@@ -24,7 +24,7 @@ static const uint32_t range_types[] = {
 };
 
 /* How many of range_types a kind of disk takes. */
-static unsigned int nr_types(const struct kind *kind)
+static unsigned int nr_types(const struct disk_kind *kind)
 {
 	return kind->on == ON_ERASABLE ? 3 : 2;
 }
@@ -98,7 +98,7 @@ static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed
 	range_t two[] = { range(MIB / 512, MIB / 512, flags), range(3 * MIB / 512, 1024, flags) };
 	uint64_t before = 0, after;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	assert_ok(fsync(u->disk));
@@ -149,7 +149,7 @@ static void unmap_needs_discard(void **state)
 	struct unit *u = *state;
 	uint64_t before;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, WRITE_ZEROES, 16);
 	assert_ok(fsync(u->disk));
@@ -165,14 +165,14 @@ static void random_zeroes_agree_with_a_model(void **state)
 {
 	enum { ROUNDS = 200, MOST = 512 };
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	bool buffered = kind->on != ON_FILE && !(kind->flags & O_DIRECT);
 	unsigned int block = buffered || !kind->block_size ? 1 : kind->block_size / SECTOR_SIZE;
 	uint8_t *model, *buf, *copy;
 	uint64_t seed = 7;
 	unsigned int i;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	start(u, ALL, 16);
 	model = calloc(1, DISK_SIZE);
 	copy = aligned_alloc(4096, DISK_SIZE);
@@ -222,7 +222,7 @@ static void at_any_sector(struct unit *u, uint32_t type)
 	};
 	unsigned int i;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
@@ -257,7 +257,7 @@ static void device_is_claimed(void **state)
 	struct unit *u = *state;
 	int holder;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	holder = open(u->path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	assert_ok(holder);
@@ -302,7 +302,7 @@ static void invalid_ranges_are_refused(void **state)
 	range_t three[3];
 	unsigned int i, t;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -328,7 +328,7 @@ static void lists_must_be_whole(void **state)
 	unsigned int i, t;
 	range_t *list;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 65536);
@@ -355,7 +355,7 @@ static void wrong_direction_is_an_error(void **state)
 	unsigned int t;
 	range_t *list;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 64);
@@ -386,7 +386,7 @@ static void need_their_features(void **state)
 	unsigned int t;
 
 	/* Which could do all of them. */
-	open_kind(u, &erasable_direct);
+	open_disk(u, &erasable_direct);
 	disk_fill(u->disk, 0, MIB, 1);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++) {
 		start(u, ALL & ~features[t], 16);
@@ -400,14 +400,14 @@ static void need_their_features(void **state)
 static void what_the_backend_cannot_do(void **state)
 {
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
-	if (kind->keeps)
+	if (kind->no_discard)
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 	expect_disk(u->disk, 0, MIB, 1);
 }
@@ -417,10 +417,10 @@ static void read_only_backends_are_not_touched(void **state)
 	struct unit *u = *state;
 	unsigned int t;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, MIB, 1);
 	close(u->disk);
-	unit_disk(u, u->path, O_RDONLY | ((const struct kind *)u->param)->flags);
+	unit_disk(u, u->path, O_RDONLY | ((const struct disk_kind *)u->param)->flags);
 	start(u, ALL, 16);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++)
 		assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_IOERR);
@@ -435,11 +435,11 @@ static void parts_of_a_block(void **state)
 		{ 0, 1 }, { 1, 8 }, { 4, 4 }, { 8, 12 }, { 7, 1 },
 	};
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	unsigned int i;
 	uint8_t *buf;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	buf = unit_alloc(u, 65536);
@@ -483,7 +483,7 @@ static void lists_in_pieces(void **state)
 	uint32_t type;
 	char *area, *p;
 
-	open_kind(u, &erasable_direct);
+	open_disk(u, &erasable_direct);
 	start(u, ALL, 1024);
 	assert_ok(blk_request_init(&u->req, &u->vq[0], 1024));
 	area = unit_alloc(u, 65536);
@@ -521,7 +521,7 @@ static void list_is_gone(void **state)
 	struct unit *u = *state;
 	char *area;
 
-	open_kind(u, &null_direct);
+	open_disk(u, &null_direct);
 	disk_fill(u->disk, 0, MIB, 1);
 	start(u, ALL, 16);
 	area = unit_alloc(u, 8192);
@@ -563,7 +563,7 @@ static void list_changes_while_parsed(void **state)
 	range_t *list;
 	int status;
 
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	start(u, ALL, 16);
 	list = unit_alloc(u, 4096);
@@ -628,14 +628,14 @@ static void frozen_file_system(void **state)
 	uint8_t *buf;
 
 	assert_non_null(req);
-	open_kind(u, u->param);
+	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
 	start(u, ALL, 1024);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
-	unit_freeze(u, ((const struct kind *)u->param)->dir);
+	unit_freeze(u, ((const struct disk_kind *)u->param)->dir);
 	/* One in three a write: more than there can be helpers of all kinds together. */
 	for (i = 0; i < NR; i++) {
 		if (i % 3 < 2)
@@ -665,7 +665,7 @@ static void many_writes_to_a_frozen_file_system(void **state)
 	uint8_t *buf;
 
 	assert_non_null(req);
-	open_kind(u, &ext4_file);
+	open_disk(u, &ext4_file);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
 	start(u, ALL, 1024);
@@ -782,7 +782,7 @@ static void erased_data_stays_away(void **state)
 	unsigned int i;
 	char *buf;
 
-	open_kind(u, &erasable_cached);
+	open_disk(u, &erasable_cached);
 	start(u, ALL, 16);
 	buf = unit_alloc(u, MIB);
 	disk_fill(u->disk, 0, 2 * MIB, 1);
@@ -818,7 +818,7 @@ static void ranges_are_counted_by_type(void **state)
 	struct vhost_blk_stats stats = { 0 };
 	unsigned int t, i;
 
-	open_kind(u, &erasable_direct);
+	open_disk(u, &erasable_direct);
 	start(u, ALL, 16);
 	for (t = 0; t < ARRAY_SIZE(count); t++) {
 		for (i = 0; i <= t; i++)
@@ -881,7 +881,7 @@ static void limits_of_a_file(void **state)
 	struct vhost_blk_limits limits;
 	int ro;
 
-	open_kind(u, &ext4_file);
+	open_disk(u, &ext4_file);
 	unit_open(u, FEATURES);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.logical_block_size, 512);
@@ -939,7 +939,7 @@ static void limits_without_an_offload(void **state)
 	struct unit *u = *state;
 	struct vhost_blk_limits limits;
 
-	open_kind(u, &null_keeping);
+	open_disk(u, &null_no_discard);
 	unit_open(u, FEATURES | ALL);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.max_discard_sectors, 0);
@@ -951,14 +951,14 @@ static void limits_without_an_offload(void **state)
 static void limits_of_an_erasable_device(void **state)
 {
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	/* The device takes 3001. */
 	unsigned int most = kind->block_size == 4096 ? 3000 : 3001;
 	unsigned int block = (kind->block_size ?: SECTOR_SIZE) / SECTOR_SIZE;
 	range_t two[] = { range(0, block, 0), range(block, most + block, 0) };
 	struct vhost_blk_limits limits;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_open(u, FEATURES | ALL);
 	limits = limits_of(u, u->disk);
@@ -1006,7 +1006,7 @@ int main(int argc, char **argv)
 		TEST_ON(zeroes_without_unmap_keep, xfs_file),
 		TEST_ON(zeroes_without_unmap_keep, xfs_direct),
 		TEST_ON(zeroes_without_unmap_keep, null_cached),
-		TEST_ON(zeroes_without_unmap_keep, null_keeping),
+		TEST_ON(zeroes_without_unmap_keep, null_no_discard),
 		TEST_ON(zeroes_without_unmap_keep, loop_cached),
 		TEST_ON(zeroes_without_unmap_keep, loop_direct),
 		TEST_ON(zeroes_without_unmap_keep, scsi_4k_direct),
@@ -1048,7 +1048,7 @@ int main(int argc, char **argv)
 		TEST_ON(wrong_direction_is_an_error, erasable_direct),
 		TEST(need_their_features),
 		TEST_ON(what_the_backend_cannot_do, tmpfs_file),
-		TEST_ON(what_the_backend_cannot_do, null_keeping),
+		TEST_ON(what_the_backend_cannot_do, null_no_discard),
 		TEST_ON(what_the_backend_cannot_do, loop_direct),
 		TEST_ON(what_the_backend_cannot_do, scsi_direct),
 		TEST_ON(read_only_backends_are_not_touched, tmpfs_file),
@@ -1079,5 +1079,5 @@ int main(int argc, char **argv)
 		TEST_ON(limits_of_an_erasable_device, erasable_4k_direct),
 	};
 
-	return disks_run(argc, argv, "discard", tests, ARRAY_SIZE(tests));
+	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -3,29 +3,29 @@
 #define _GNU_SOURCE
 #include "disks.h"
 
-/* Made once for the whole program. */
+/* One of each for the whole program. */
 static char tmpfs[BACKEND_PATH_MAX], ext4[BACKEND_PATH_MAX], xfs[BACKEND_PATH_MAX];
 char ext4_device[BACKEND_PATH_MAX];
 
-const struct kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
-const struct kind ext4_file = { .on = ON_FILE, .dir = ext4 };
-const struct kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
-const struct kind xfs_file = { .on = ON_FILE, .dir = xfs };
-const struct kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
-const struct kind null_cached = { .on = ON_NULL };
-const struct kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
-const struct kind null_4k = { .on = ON_NULL, .flags = O_DIRECT, .block_size = 4096 };
-const struct kind null_keeping = { .on = ON_NULL, .flags = O_DIRECT, .keeps = true };
-const struct kind loop_cached = { .on = ON_LOOP };
-const struct kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
-const struct kind dm_direct = { .on = ON_DM, .flags = O_DIRECT };
-const struct kind scsi_direct = { .on = ON_SCSI, .flags = O_DIRECT };
-const struct kind scsi_4k_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 4096 };
-const struct kind scsi_4k_cached = { .on = ON_SCSI, .block_size = 4096 };
-const struct kind erasable_cached = { .on = ON_ERASABLE };
-const struct kind erasable_direct = { .on = ON_ERASABLE, .flags = O_DIRECT };
-const struct kind erasable_4k_cached = { .on = ON_ERASABLE, .block_size = 4096 };
-const struct kind erasable_4k_direct = {
+const struct disk_kind tmpfs_file = { .on = ON_FILE, .dir = tmpfs };
+const struct disk_kind ext4_file = { .on = ON_FILE, .dir = ext4 };
+const struct disk_kind ext4_direct = { .on = ON_FILE, .dir = ext4, .flags = O_DIRECT };
+const struct disk_kind xfs_file = { .on = ON_FILE, .dir = xfs };
+const struct disk_kind xfs_direct = { .on = ON_FILE, .dir = xfs, .flags = O_DIRECT };
+const struct disk_kind null_cached = { .on = ON_NULL };
+const struct disk_kind null_direct = { .on = ON_NULL, .flags = O_DIRECT };
+const struct disk_kind null_4k = { .on = ON_NULL, .flags = O_DIRECT, .block_size = 4096 };
+const struct disk_kind null_no_discard = { .on = ON_NULL, .flags = O_DIRECT, .no_discard = true };
+const struct disk_kind loop_cached = { .on = ON_LOOP };
+const struct disk_kind loop_direct = { .on = ON_LOOP, .flags = O_DIRECT };
+const struct disk_kind dm_direct = { .on = ON_DM, .flags = O_DIRECT };
+const struct disk_kind scsi_direct = { .on = ON_SCSI, .flags = O_DIRECT };
+const struct disk_kind scsi_4k_direct = { .on = ON_SCSI, .flags = O_DIRECT, .block_size = 4096 };
+const struct disk_kind scsi_4k_cached = { .on = ON_SCSI, .block_size = 4096 };
+const struct disk_kind erasable_cached = { .on = ON_ERASABLE };
+const struct disk_kind erasable_direct = { .on = ON_ERASABLE, .flags = O_DIRECT };
+const struct disk_kind erasable_4k_cached = { .on = ON_ERASABLE, .block_size = 4096 };
+const struct disk_kind erasable_4k_direct = {
 	.on = ON_ERASABLE, .flags = O_DIRECT, .block_size = 4096
 };
 
@@ -49,16 +49,16 @@ static int make_filesystems(void **state)
 	return make_filesystem(xfs, device, "xfs", 320 * MIB);
 }
 
-int disks_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr)
+int disks_run(int argc, char **argv, const struct CMUnitTest *tests, size_t nr)
 {
-	return unit_run_with(argc, argv, name, tests, nr, make_filesystems);
+	return unit_run_with(argc, argv, tests, nr, make_filesystems);
 }
 
-void open_kind(struct unit *u, const struct kind *kind)
+void open_disk(struct unit *u, const struct disk_kind *kind)
 {
 	struct null_blk spec = {
 		.size_mib = DISK_SIZE / MIB, .block_size = kind->block_size,
-		.discard = !kind->keeps,
+		.discard = !kind->no_discard,
 	};
 	char options[160];
 

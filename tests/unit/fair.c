@@ -213,5 +213,5 @@ int main(int argc, char **argv)
 		FAIR_ON(beside_a_flooded_device, one_cpu_pinned),
 	};
 
-	return unit_run(argc, argv, "fair", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

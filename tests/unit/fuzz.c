@@ -49,5 +49,5 @@ int main(int argc, char **argv)
 		TEST(calls_in_any_order),
 	};
 
-	return unit_run(argc, argv, "fuzz", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -98,5 +98,7 @@ int main(int argc, char **argv)
 		TEST(bad_block_is_healed_by_a_write),
 	};
 
-	return unit_run(argc, argv, "injected", tests, ARRAY_SIZE(tests));
+	if (access("/proc/self/fail-nth", F_OK))
+		unit_skip_program("the kernel has no fault injection (/proc/self/fail-nth)");
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -748,5 +748,5 @@ int main(int argc, char **argv)
 		TEST(ring_size_is_read_once),
 	};
 
-	return unit_run(argc, argv, "ioctl", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 
 #define DISK_SIZE	(4 * MIB)
-#define PAGE		4096UL
 #define PAGES		(GUEST_SIZE / PAGE)
 #define RING		256	/* entries: the descriptor table is one page */
 #define IOMMU_FEATURES	(FEATURES | BIT64(VIRTIO_F_ACCESS_PLATFORM))
@@ -845,5 +844,5 @@ int main(int argc, char **argv)
 		  small_teardown, NULL },
 	};
 
-	return unit_run(argc, argv, "iotlb", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -14,8 +14,8 @@
 #define CHAIN_MAX	64
 #define DATA_LEN	4096
 
-static const enum disk_kind file = DISK_FILE;
-static const enum disk_kind direct = DISK_DIRECT;
+static const enum disk_io file = DISK_FILE;
+static const enum disk_io direct = DISK_DIRECT;
 
 /* A request in one piece of memory: header, data, status, to be cut up. */
 struct image {
@@ -330,5 +330,5 @@ int main(int argc, char **argv)
 		TEST_ON(legacy_ring_without_features, direct),
 	};
 
-	return unit_run(argc, argv, "layout", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

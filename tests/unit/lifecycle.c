@@ -877,5 +877,5 @@ int main(int argc, char **argv)
 		TEST(device_costs_less_than_4_mib),
 	};
 
-	return unit_run(argc, argv, "lifecycle", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

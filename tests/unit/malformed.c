@@ -733,5 +733,5 @@ int main(int argc, char **argv)
 		TEST(random_rings),
 	};
 
-	return unit_run(argc, argv, "malformed", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

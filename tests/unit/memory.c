@@ -8,10 +8,9 @@
 #include <sys/mman.h>
 
 #define DISK_SIZE	(8 * MIB)
-#define PAGE		4096UL
 
-static const enum disk_kind file = DISK_FILE;
-static const enum disk_kind direct = DISK_DIRECT;
+static const enum disk_io file = DISK_FILE;
+static const enum disk_io direct = DISK_DIRECT;
 
 static void start(struct unit *u)
 {
@@ -436,5 +435,5 @@ int main(int argc, char **argv)
 		TEST_ON(pages_come_back_after_partial_pinning, direct),
 	};
 
-	return unit_run(argc, argv, "memory", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -21,7 +21,7 @@
 
 struct device {
 	struct unit *u;
-	const struct kind *kind;
+	const struct disk_kind *kind;
 	struct load load[QUEUES];
 	bool fails;			/* its disk does now */
 	bool more_memory;
@@ -114,7 +114,7 @@ static void change_write_cache(struct device *d)
 
 static void change_workers(struct device *d)
 {
-	assert_ok(unit_place(d->u, random_below(QUEUES), 1 + random_below(3)));
+	assert_ok(unit_set_affinity(d->u, random_below(QUEUES), 1 + random_below(3)));
 	unit_poll_timeout(d->u, random_below(QUEUES), random_below(2) * 50);
 }
 
@@ -155,7 +155,7 @@ static void (*const strikes[])(struct device *d) = {
 	change_workers, owner_forks, fail_or_work, hang,
 };
 
-static void start(struct device *d, const struct kind *kind)
+static void start(struct device *d, const struct disk_kind *kind)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
 	char below[BACKEND_PATH_MAX];
@@ -171,7 +171,7 @@ static void start(struct device *d, const struct kind *kind)
 		assert_ok(backend_dm(d->u->path, d->works));
 		unit_disk(d->u, d->u->path, O_RDWR | O_DIRECT);
 	} else {
-		open_kind(d->u, kind);
+		open_disk(d->u, kind);
 	}
 	assert_ok(guest_memory_add(&d->u->mem, 2 * GUEST_GPA - GUEST_SIZE, MIB));
 	unit_start_with(d->u, RANGE_FEATURES, QUEUES, RING);
@@ -197,7 +197,7 @@ static void finish(struct device *d)
 
 static void everything_at_once(void **state)
 {
-	static const struct kind * const kinds[DEVICES] = { &dm_direct, &ext4_direct, &loop_cached };
+	static const struct disk_kind * const kinds[DEVICES] = { &dm_direct, &ext4_direct, &loop_cached };
 	unsigned int seconds = unit_rounds(0) * 60 ?: SECONDS, i, nr = 0;
 	int64_t end, told;
 	struct device *device = *state, *d;
@@ -209,7 +209,7 @@ static void everything_at_once(void **state)
 	told = now_ms();
 	seed = told;
 	for (end = now_ms() + seconds * 1000LL; now_ms() < end; nr++) {
-		unit_alive();
+		unit_restart_alarm();
 		for (i = 0; i < DEVICES; i++)
 			turns(&device[i], random_below(TURNS_MAX));
 		d = &device[random_below(DEVICES)];
@@ -258,5 +258,5 @@ int main(int argc, char **argv)
 		{ "everything_at_once", everything_at_once, mixed_setup, mixed_teardown, NULL },
 	};
 
-	return disks_run(argc, argv, "mixed", tests, ARRAY_SIZE(tests));
+	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

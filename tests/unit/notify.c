@@ -337,5 +337,5 @@ int main(int argc, char **argv)
 		TEST(empty_ring_signals_if_agreed),
 	};
 
-	return unit_run(argc, argv, "notify", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

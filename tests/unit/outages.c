@@ -15,7 +15,6 @@
 
 #define RING		64
 #define ROUND		(4 * LOAD_DEPTH)	/* requests, enough for each to have come several times */
-#define PAGE		4096UL
 #define OWNER_UID	65534
 
 static void start_load(struct load *l, struct unit *u, unsigned int types)
@@ -224,7 +223,7 @@ static void loop_is_detached_under_load(void **state)
 	struct unit *u = *state;
 	static struct load l;
 
-	open_kind(u, &loop_direct);
+	open_disk(u, &loop_direct);
 	start_load(&l, u, LOAD_ALL);
 	load_beside(&l, detach_loop, u->path);
 	load_until(&l, &l.ok, ROUND);
@@ -530,10 +529,10 @@ static int freeze_and_thaw(void *dir)
 static void frozen_and_thawed_under_load(void **state)
 {
 	struct unit *u = *state;
-	const struct kind *kind = u->param;
+	const struct disk_kind *kind = u->param;
 	static struct load l;
 
-	open_kind(u, kind);
+	open_disk(u, kind);
 	start_load(&l, u, LOAD_ALL);
 	load_beside(&l, freeze_and_thaw, (void *)kind->dir);
 	load_until(&l, &l.ok, ROUND);
@@ -747,10 +746,10 @@ static void cpu_goes_under_load(void **state)
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	start_load(&l, u, LOAD_FLUSHES);
 	if (*(const bool *)u->param)
-		assert_ok(unit_place(u, 0, 2));
+		assert_ok(unit_set_affinity(u, 0, 2));
 	load_beside(&l, take_cpu_away_and_back, NULL);
 	/* Once it is there again, workers can be bound to it again. */
-	assert_ok(unit_place(u, 0, 2));
+	assert_ok(unit_set_affinity(u, 0, 2));
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
 	expect_given_back(u);
@@ -802,5 +801,5 @@ int main(int argc, char **argv)
 		TEST_CPU(cpu_goes_under_load, bound),
 	};
 
-	return disks_run(argc, argv, "outages", tests, ARRAY_SIZE(tests));
+	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

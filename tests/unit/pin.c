@@ -10,7 +10,6 @@
 #include <sys/resource.h>
 
 #define DISK_SIZE	(8 * MIB)
-#define PAGE		4096UL
 #define GIB		(1024 * MIB)
 #define SET		8	/* pages of the smallest cache, among which the oldest makes room */
 #define LIMIT		(4 * MIB)
@@ -825,5 +824,5 @@ int main(int argc, char **argv)
 		TEST(owner_forks),
 	};
 
-	return unit_run(argc, argv, "pin", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -22,7 +22,7 @@ static int set_affinity(struct unit *u, unsigned int index, const void *mask, un
 
 static int bind_queue(struct unit *u, unsigned int index, unsigned int cpu)
 {
-	return unit_place(u, index, 1ULL << cpu);
+	return unit_set_affinity(u, index, 1ULL << cpu);
 }
 
 static uint64_t affinity_of(pid_t pid)
@@ -264,5 +264,5 @@ int main(int argc, char **argv)
 		PLACE(the_cpuset_is_the_limit),
 	};
 
-	return unit_run(argc, argv, "placement", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

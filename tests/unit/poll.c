@@ -762,5 +762,5 @@ int main(int argc, char **argv)
 		TEST(timeout_is_forgotten_with_the_owner),
 	};
 
-	return unit_run(argc, argv, "poll", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

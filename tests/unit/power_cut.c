@@ -459,5 +459,5 @@ int main(int argc, char **argv)
 		TEST(failed_flush_keeps_the_mode),
 	};
 
-	return unit_run(argc, argv, "power_cut", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -11,8 +11,8 @@
 #define LARGE		(8 * MIB)
 #define MANY		1022U	/* data segments; with header and status, 1024 */
 
-static const enum disk_kind file = DISK_FILE;
-static const enum disk_kind direct = DISK_DIRECT;
+static const enum disk_io file = DISK_FILE;
+static const enum disk_io direct = DISK_DIRECT;
 
 static const uint32_t lengths[] = { 512, 1024, 4096, 4608, 65536, MIB };
 
@@ -360,7 +360,7 @@ static void read_only_backends_are_not_written(void **state)
 	struct unit *u = *state;
 	char link[64];
 	uint8_t *buf;
-	int flags = *(enum disk_kind *)u->param == DISK_DIRECT ? O_DIRECT : 0;
+	int flags = *(enum disk_io *)u->param == DISK_DIRECT ? O_DIRECT : 0;
 
 	unit_any_disk(u, DISK_SIZE);
 	disk_fill(u->disk, 0, MIB, 6);
@@ -580,5 +580,5 @@ int main(int argc, char **argv)
 		TEST_ON(segments_of_any_length, direct),
 	};
 
-	return unit_run(argc, argv, "request", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

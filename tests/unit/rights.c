@@ -17,7 +17,6 @@
 
 #define DISK_SIZE	(4 * MIB)
 #define NOBODY		65534
-#define PAGE		4096UL
 
 static void become_nobody(void)
 {
@@ -471,5 +470,5 @@ int main(int argc, char **argv)
 		try_everything(atoi(argv[2]));
 		return 0;
 	}
-	return unit_run(argc, argv, "rights", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -385,5 +385,5 @@ int main(int argc, char **argv)
 		TEST(ring_set_up_after_attach_is_silent),
 	};
 
-	return unit_run(argc, argv, "ring", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

@@ -11,8 +11,8 @@
 
 static const uint64_t plain = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 static const uint64_t event_index = FEATURES;
-static const enum disk_kind file = DISK_FILE;
-static const enum disk_kind direct = DISK_DIRECT;
+static const enum disk_io file = DISK_FILE;
+static const enum disk_io direct = DISK_DIRECT;
 
 static void expect_all_zero(struct unit *u, unsigned int index)
 {
@@ -363,5 +363,5 @@ int main(int argc, char **argv)
 		TEST(layout_is_fixed),
 	};
 
-	return unit_run(argc, argv, "stats", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

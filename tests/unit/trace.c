@@ -254,7 +254,7 @@ static void module_comes_and_goes(void **state)
 
 	unit_memfd(u, MIB);
 	for (i = 0; i < rounds; i++) {
-		unit_alive();
+		unit_restart_alarm();
 		watch_all();
 		unit_open(u, FEATURES);
 		/* The ring of the round before would be used up memory. */
@@ -304,5 +304,5 @@ int main(int argc, char **argv)
 		TRACE(module_comes_and_goes),
 	};
 
-	return unit_run(argc, argv, "trace", tests, ARRAY_SIZE(tests));
+	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
 }

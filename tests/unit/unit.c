@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -14,6 +15,11 @@
 #include <sys/wait.h>
 
 #define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
+#define SKIP_STATUS	77	/* of Automake */
+
+/* The test that runs, and when it began. */
+static const struct CMUnitTest *test;
+static int64_t test_begin;
 
 int unit_slower(void)
 {
@@ -29,7 +35,7 @@ unsigned int unit_rounds(unsigned int usual)
 	return text ? strtoul(text, NULL, 10) : usual;
 }
 
-void unit_alive(void)
+void unit_restart_alarm(void)
 {
 	alarm(TEST_TIMEOUT_S * unit_slower());
 }
@@ -38,7 +44,7 @@ int unit_setup(void **state)
 {
 	struct unit *u = calloc(1, sizeof(*u));
 
-	unit_alive();
+	unit_restart_alarm();
 	if (!u)
 		return -1;
 	u->param = *state;
@@ -98,15 +104,51 @@ void cgroup_attach(struct unit *u)
 int cgroup_teardown(void **state)
 {
 	int ret = unit_teardown(state);
-	int64_t end = now_ms() + TIMEOUT_MS;
 
 	cgroup_leave();
-	/* The workers' threads may need a moment to be gone. */
-	while (rmdir(CGROUP) && errno != ENOENT) {
-		if (now_ms() > end)
-			return -1;
-		usleep(10000);
-	}
+	/* The workers' threads stay in it until they are reaped. */
+	return wait_until(!rmdir(CGROUP) || errno == ENOENT, TIMEOUT_MS) ? ret : -1;
+}
+
+void unit_timed_out(const char *condition, const char *file, int line)
+{
+	print_error("ERROR: not within %d ms: %s\n", TIMEOUT_MS, condition);
+	_fail(file, line);
+	abort();
+}
+
+void unit_print_skip(const char *format, ...)
+{
+	va_list args;
+
+	printf("SKIP %s:%s: ", program_invocation_short_name, test->name);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+}
+
+void unit_skip_program(const char *reason)
+{
+	printf("SKIP %s: %s\n", program_invocation_short_name, reason);
+	exit(SKIP_STATUS);
+}
+
+/* A fixture around each test's own. The initial state is the test's entry in the array. */
+static int timed_setup(void **state)
+{
+	test = *state;
+	test_begin = now_ms();
+	*state = test->initial_state;
+	return test->setup_func(state);
+}
+
+static int timed_teardown(void **state)
+{
+	int ret = test->teardown_func(state);
+
+	printf("TIME %.2f %s:%s\n", (now_ms() - test_begin) / 1000.0,
+	       program_invocation_short_name, test->name);
 	return ret;
 }
 
@@ -116,18 +158,27 @@ static int group_teardown(void **state)
 	return backend_remove_since(0);
 }
 
-int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
-		  size_t nr, CMFixtureFunction setup)
+int unit_run_with(int argc, char **argv, const struct CMUnitTest *tests, size_t nr,
+		  CMFixtureFunction setup)
 {
+	struct CMUnitTest timed[nr];
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		timed[i] = (struct CMUnitTest){
+			tests[i].name, tests[i].test_func, timed_setup, timed_teardown,
+			(void *)&tests[i],
+		};
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	return _cmocka_run_group_tests(name, tests, nr, setup, group_teardown) ? 1 : 0;
+	return _cmocka_run_group_tests(program_invocation_short_name, timed, nr, setup,
+				       group_teardown) ? 1 : 0;
 }
 
-int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr)
+int unit_run(int argc, char **argv, const struct CMUnitTest *tests, size_t nr)
 {
-	return unit_run_with(argc, argv, name, tests, nr, NULL);
+	return unit_run_with(argc, argv, tests, nr, NULL);
 }
 
 int unit_memfd(struct unit *u, size_t size)
@@ -155,10 +206,10 @@ int unit_null(struct unit *u, const struct null_blk *spec, int flags)
 
 int unit_any_disk(struct unit *u, size_t size)
 {
-	const enum disk_kind *kind = u->param;
+	const enum disk_io *io = u->param;
 	struct null_blk spec = { .size_mib = size / MIB };
 
-	if (*kind == DISK_FILE)
+	if (*io == DISK_FILE)
 		return unit_memfd(u, size);
 	return unit_null(u, &spec, O_RDWR | O_DIRECT);
 }
@@ -186,7 +237,7 @@ int unit_suspendable(struct unit *u, size_t size)
 {
 	struct null_blk spec = { .size_mib = size / MIB, .queue_depth = 1024 };
 
-	/* The target "linear" refuses requests that must not wait: helpers would have them. */
+	/* Not "linear", which refuses IOCB_NOWAIT: requests would be offloaded. */
 	unit_dm(u->path, &spec, "delay", "0");
 	return unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
@@ -203,7 +254,7 @@ void unit_resume(struct unit *u)
 	u->suspended[0] = 0;
 }
 
-static void *resume_in_a_moment(void *arg)
+static void *resume_later(void *arg)
 {
 	struct unit *u = arg;
 	sigset_t all;
@@ -217,7 +268,7 @@ static void *resume_in_a_moment(void *arg)
 
 void unit_resume_soon(struct unit *u)
 {
-	assert_int_equal(pthread_create(&u->resumer, NULL, resume_in_a_moment, u), 0);
+	assert_int_equal(pthread_create(&u->resumer, NULL, resume_later, u), 0);
 }
 
 void unit_freeze(struct unit *u, const char *dir)
@@ -280,6 +331,26 @@ void unit_start(struct unit *u, unsigned int nr, unsigned int num)
 	unit_start_with(u, FEATURES, nr, num);
 }
 
+void start_on_memfd(struct unit *u, size_t size, unsigned int nr, unsigned int num)
+{
+	unit_memfd(u, size);
+	unit_start(u, nr, num);
+}
+
+void start_on_null_blk(struct unit *u, size_t size, unsigned int nr, unsigned int num)
+{
+	struct null_blk spec = { .size_mib = size / MIB };
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start(u, nr, num);
+}
+
+void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned int num)
+{
+	unit_any_disk(u, size);
+	unit_start(u, nr, num);
+}
+
 void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us)
 {
 	struct vhost_vring_state state = { .index = queue, .num = us };
@@ -294,7 +365,7 @@ void unit_pin_limit(struct unit *u, uint64_t bytes)
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_PIN_LIMIT, &limit));
 }
 
-int unit_place(struct unit *u, unsigned int queue, uint64_t mask)
+int unit_set_affinity(struct unit *u, unsigned int queue, uint64_t mask)
 {
 	struct vhost_blk_affinity affinity = {
 		.index = queue, .size = sizeof(mask), .mask = (uintptr_t)&mask,
@@ -310,7 +381,7 @@ void unit_detach(struct unit *u)
 
 void *unit_alloc(struct unit *u, size_t len)
 {
-	void *p = guest_alloc(&u->mem, 0, len, 4096);
+	void *p = guest_alloc(&u->mem, 0, len, PAGE);
 
 	assert_non_null(p);
 	return p;
@@ -418,15 +489,10 @@ struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue)
 
 void expect_inflight(struct unit *u, unsigned int queue, unsigned int nr)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	uint64_t got;
 
-	while ((got = unit_stats(u, queue).inflight) != nr) {
-		if (now_ms() > end)
-			fail_msg("%llu requests in flight, expected %u", (unsigned long long)got,
-				 nr);
-		usleep(1000);
-	}
+	if (!wait_until((got = unit_stats(u, queue).inflight) == nr, TIMEOUT_MS))
+		fail_msg("%llu requests in flight, expected %u", (unsigned long long)got, nr);
 }
 
 void expect_alive(struct unit *u)
@@ -439,11 +505,11 @@ void expect_alive(struct unit *u)
 
 void expect_reads(struct unit *u, uint64_t sector, unsigned int stride, unsigned int nr)
 {
-	uint8_t *buf = unit_alloc(u, 4096);
+	uint8_t *buf = unit_alloc(u, PAGE);
 
 	for (; nr; nr--, sector += stride) {
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, 4096), VIRTIO_BLK_S_OK);
-		expect_pattern(buf, 4096, sector * SECTOR_SIZE, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, PAGE), VIRTIO_BLK_S_OK);
+		expect_pattern(buf, PAGE, sector * SECTOR_SIZE, 1);
 	}
 }
 
@@ -456,13 +522,12 @@ void expect_ring_stopped(struct vq *vq)
 	usleep(QUIET_MS * 1000);
 	used = vq_used_idx(vq);
 	vq_kick(vq);
-	usleep(QUIET_MS * 1000);
-	assert_int_equal(vq_used_idx(vq), used);
+	ASSERT_NEVER(vq_used_idx(vq) != used);
 }
 
 void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed)
 {
-	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	char *buf = aligned_alloc(PAGE, (len + PAGE - 1) & ~(PAGE - 1));
 
 	assert_non_null(buf);
 	pattern_fill(buf, len, offset, seed);
@@ -472,7 +537,7 @@ void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed)
 
 void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed)
 {
-	char *buf = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	char *buf = aligned_alloc(PAGE, (len + PAGE - 1) & ~(PAGE - 1));
 	long at;
 
 	assert_non_null(buf);
@@ -506,10 +571,10 @@ pid_t worker_find(pid_t pid, char role, unsigned int queue)
 	return worker;
 }
 
-/* The function of the kernel that a task sleeps in; of one that is awake, though it be about to sleep, "0". */
-static void read_wchan(pid_t pid, char where[64])
+/* Return whether a task sleeps in a kernel function of that prefix; a running one has "0". */
+static bool sleeps_in(pid_t pid, const char *function)
 {
-	char path[64];
+	char path[64], where[64];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
@@ -517,19 +582,14 @@ static void read_wchan(pid_t pid, char where[64])
 	assert_non_null(f);
 	assert_int_equal(fscanf(f, "%63s", where), 1);
 	fclose(f);
+	return strcmp(where, "0") && !strncmp(where, function, strlen(function));
 }
 
 void wait_for_sleep(pid_t pid, const char *function)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-	char where[64];
-
-	do {
-		assert_true(now_ms() < end);
-		/* It may want the CPU that we are on. */
-		usleep(1000);
-		read_wchan(pid, where);
-	} while (!strcmp(where, "0") || strncmp(where, function, strlen(function)) != 0);
+	/* The task may need the CPU that the test runs on. */
+	usleep(1000);
+	WAIT_UNTIL(sleeps_in(pid, function));
 }
 
 uint64_t worker_cpu_ns(pid_t worker)
@@ -590,11 +650,11 @@ void unit_write(const char *path, const char *text)
 	close(fd);
 }
 
-void set_fault(const char *kind, const char *what, const char *value)
+void set_fault(const char *capability, const char *attribute, const char *value)
 {
 	char path[100];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", kind, what);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", capability, attribute);
 	unit_write(path, value);
 }
 
@@ -615,22 +675,18 @@ long available_kib(void)
 
 void expect_workers(pid_t pid, int nr)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	int got;
 
-	/* A thread that ended may be seen until it is reaped. */
-	while ((got = worker_count(pid)) != nr) {
-		if (now_ms() > end)
-			fail_msg("%d workers, expected %d", got, nr);
-		usleep(20000);
-	}
+	/* A thread that ended is counted until it is reaped. */
+	if (!wait_until((got = worker_count(pid)) == nr, TIMEOUT_MS))
+		fail_msg("%d workers, expected %d", got, nr);
 }
 
 pid_t child_fork(void)
 {
 	pid_t pid = fork();
 
-	/* One whose test has failed must not live on with an open device. */
+	/* The child of a test that failed must not keep the device open. */
 	if (!pid)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	return pid;
@@ -638,15 +694,11 @@ pid_t child_fork(void)
 
 int child_wait(pid_t pid)
 {
-	int64_t end = now_ms() + 2 * TIMEOUT_MS;
 	int status;
 
-	while (!waitpid(pid, &status, WNOHANG)) {
-		if (now_ms() > end) {
-			kill(pid, SIGKILL);
-			fail_msg("child %d does not end", pid);
-		}
-		usleep(5000);
+	if (!wait_until(waitpid(pid, &status, WNOHANG), 2 * TIMEOUT_MS)) {
+		kill(pid, SIGKILL);
+		fail_msg("child %d does not end", pid);
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
 }

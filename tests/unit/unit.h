@@ -21,10 +21,10 @@
 #include "backend.h"
 #include "blk.h"
 #include "vring.h"
+#include "wait.h"
 
-/* For what must happen, on a slow emulated machine. */
-#define TIMEOUT_MS	(20000 * unit_slower())
-#define QUIET_MS	100	/* of watching that something does not happen */
+#define TIMEOUT_MS	(20000 * unit_slower())	/* of WAIT_UNTIL(), on a slow emulated machine */
+#define QUIET_MS	100	/* of ASSERT_NEVER() */
 #define VQS_MAX		128
 #define KIB		1024UL
 #define MIB		(1024UL * KIB)
@@ -46,7 +46,7 @@ struct unit {
 	struct blk_request req;		/* of unit_io() */
 	int disk;
 	char path[BACKEND_PATH_MAX];	/* of the disk, where it has one */
-	char file[BACKEND_PATH_MAX];	/* that holds its data, see open_kind() */
+	char file[BACKEND_PATH_MAX];	/* that holds its data, see open_disk() */
 	const void *param;		/* what the test is run with */
 	void *sector;			/* of expect_alive() */
 	char suspended[BACKEND_PATH_MAX];	/* empty: no disk is */
@@ -56,105 +56,120 @@ struct unit {
 };
 
 #define TEST(fn)	{ #fn, fn, unit_setup, unit_teardown, NULL }
-/* The same test with a parameter, which is a variable's name. */
+/* The same test with a variable as its parameter. */
 #define TEST_ON(fn, p)	{ #fn "_on_" #p, fn, unit_setup, unit_teardown, (void *)&(p) }
 
-/* The same in a world with a cgroup, which the test may join. */
+/* The same with a cgroup, which the test may join. */
 #define TEST_CGROUP(fn)	{ #fn, fn, cgroup_setup, cgroup_teardown, NULL }
 #define TEST_CGROUP_ON(fn, p) \
 	{ #fn "_on_" #p, fn, cgroup_setup, cgroup_teardown, (void *)&(p) }
 #define CGROUP_NAME	"/vhost-blk"
 #define CGROUP		"/sys/fs/cgroup" CGROUP_NAME
 
-/* How much longer than on a stock kernel anything may take. */
+/* The factor by which the kernel is slower than a stock one. */
 int unit_slower(void);
 
 int unit_setup(void **state);
 int unit_teardown(void **state);
-/* How often to repeat what a test repeats: as the person wants it, else that. */
+/* Return the environment's ROUNDS, else the usual number of repetitions. */
 unsigned int unit_rounds(unsigned int usual);
-/* A test that goes on and on says that it lives. */
-void unit_alive(void);
+/* Give the running test its full time again. */
+void unit_restart_alarm(void);
 int cgroup_setup(void **state);
 int cgroup_teardown(void **state);
 void cgroup_leave(void);
-/* Attaches as a process of the cgroup, and leaves that: what the test itself does is not limited. */
+/* Attach in the cgroup, then leave it, so that only the workers are limited. */
 void cgroup_attach(struct unit *u);
-int unit_run(int argc, char **argv, const char *name, const struct CMUnitTest *tests, size_t nr);
-/* The same with a function that readies what all tests of the program use. */
-int unit_run_with(int argc, char **argv, const char *name, const struct CMUnitTest *tests,
-		  size_t nr, CMFixtureFunction setup);
 
-/* A disk with the kind of I/O that the test's parameter says. */
-enum disk_kind { DISK_FILE, DISK_DIRECT };
+/*
+ * Run a program's tests, all or those whose names match its argument, and print for each
+ * "TIME <seconds> <program>:<test>".
+ */
+int unit_run(int argc, char **argv, const struct CMUnitTest *tests, size_t nr);
+/* The same with a setup function for the whole program. */
+int unit_run_with(int argc, char **argv, const struct CMUnitTest *tests, size_t nr,
+		  CMFixtureFunction setup);
+
+/* Print "SKIP <program>:<test>: <reason>" and end the test; the reason is as for printf(). */
+#define unit_skip(...) do {						\
+	unit_print_skip(__VA_ARGS__);					\
+	skip();								\
+} while (0)
+void unit_print_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Print "SKIP <program>: <reason>" and exit with the status for it, 77. */
+void unit_skip_program(const char *reason) __attribute__((noreturn));
+
+/* Open a disk for the test's parameter: a memfd, or a null_blk device with O_DIRECT. */
+enum disk_io { DISK_FILE, DISK_DIRECT };
 int unit_any_disk(struct unit *u, size_t size);
 
-/* Disks: the fd, which is u->disk from then on. */
+/* Open a disk, as u->disk, and return that. */
 int unit_memfd(struct unit *u, size_t size);
 int unit_null(struct unit *u, const struct null_blk *spec, int flags);
 int unit_disk(struct unit *u, const char *path, int flags);
-/* A 16 MiB null_blk that takes delay_ms over every request. */
+/* A 16 MiB null_blk that completes each request after delay_ms. */
 int unit_slow(struct unit *u, unsigned int delay_ms);
-/* A device-mapper device over a new null_blk, by a target with more arguments than that. */
+/* Make a device-mapper device over a new null_blk; more ends the target's arguments. */
 void unit_dm(char *path, const struct null_blk *spec, const char *target, const char *more);
-/* A disk of that size which unit_suspend() can stop. */
+/* A disk that unit_suspend() can suspend. */
 int unit_suspendable(struct unit *u, size_t size);
-/*
- * Keeps the requests of a device-mapper device waiting, and lets them go on. A
- * test that fails in between leaves nobody waiting for good.
- */
+/* Suspend a device-mapper device, whose requests then wait; unit_teardown() resumes it, too. */
 void unit_suspend(struct unit *u, const char *path);
 void unit_resume(struct unit *u);
-/* Another thread does that in a moment, for a caller that is to wait for requests. */
+/* Resume it from another thread after QUIET_MS, while the caller waits for requests. */
 void unit_resume_soon(struct unit *u);
-/* The same for a file system, which takes no writes then. */
+/* Freeze a file system, whose writes then wait; unit_teardown() thaws it, too. */
 void unit_freeze(struct unit *u, const char *dir);
 void unit_thaw(struct unit *u);
-/* One that can discard and whose second half fails every request. */
+/* A disk that supports discard and whose second half fails every request. */
 int unit_half_failing(struct unit *u, size_t size);
 
-/* unit_start_with() is these, and unit_start() has the usual features. */
+/* unit_start_with() calls these three; unit_start() does so with FEATURES. */
 void unit_open(struct unit *u, uint64_t features);
 void unit_vqs(struct unit *u, unsigned int nr, unsigned int num);
 void unit_attach(struct unit *u);
 void unit_start(struct unit *u, unsigned int nr, unsigned int num);
 void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigned int num);
+/* unit_start() on a memfd, on a null_blk device with O_DIRECT, on unit_any_disk(). */
+void start_on_memfd(struct unit *u, size_t size, unsigned int nr, unsigned int num);
+void start_on_null_blk(struct unit *u, size_t size, unsigned int nr, unsigned int num);
+void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned int num);
 void unit_detach(struct unit *u);
-/* How long a queue polls, and how much memory each queue keeps pinned. */
+/* Set a queue's poll timeout, and each queue's limit of pinned memory. */
 void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us);
 void unit_pin_limit(struct unit *u, uint64_t bytes);
-/* Which of the first CPUs a queue's workers have: what the ioctl returns. */
-int unit_place(struct unit *u, unsigned int queue, uint64_t mask);
+/* Set the affinity of a queue's workers to a mask of CPUs; return what the ioctl does. */
+int unit_set_affinity(struct unit *u, unsigned int queue, uint64_t mask);
 
 /* Page-aligned guest memory. */
 void *unit_alloc(struct unit *u, size_t len);
 struct vq_segment unit_segment(struct unit *u, const void *p, uint32_t len);
 /* The memory at a guest-physical address of region 0. */
 void *unit_host(struct unit *u, uint64_t gpa);
-/* Gives a request what it needs on a ring of any size. */
+/* Initialize a request for a ring of any size. */
 void unit_request(struct blk_request *req, struct vq *vq);
 void unit_requests(struct blk_request *req, unsigned int nr, struct vq *vq);
 
-/* One request from start to end; returns its status. */
+/* Submit a request and wait for it; return its status. */
 int unit_io_on(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector, void *buf,
 	       uint32_t len);
 int unit_io(struct unit *u, uint32_t type, uint64_t sector, void *buf, uint32_t len);
 void unit_submit_one(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
 		     void *buf, uint32_t len);
-/* The same for one range to discard, zero or erase. */
+/* The same for a list of one range to discard, zero or erase. */
 int unit_range(struct unit *u, uint32_t type, uint64_t sector, uint32_t nr, uint32_t flags);
 void unit_submit_range(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
 		       uint32_t nr, uint32_t flags);
-/* Waits for a request and checks how it ended. */
+/* Wait for a request and check its status and length. */
 void expect_end(struct blk_request *req, int status, uint32_t used_len);
 struct vhost_blk_stats unit_stats(struct unit *u, unsigned int queue);
-/* Waits until so many requests of a queue are in flight. */
+/* Wait until nr requests of a queue are in flight. */
 void expect_inflight(struct unit *u, unsigned int queue, unsigned int nr);
-/* Does one good read, whatever went before. */
+/* Check that the first queue still processes a read. */
 void expect_alive(struct unit *u);
-/* Reads of 4 KiB, one after the other, find pattern 1. */
+/* Read 4 KiB every stride sectors, one after the other, and expect pattern 1. */
 void expect_reads(struct unit *u, uint64_t sector, unsigned int stride, unsigned int nr);
-/* The error eventfd is raised, and the ring is not served any more. */
+/* Wait for the error eventfd, and check that the ring is no longer processed. */
 void expect_ring_stopped(struct vq *vq);
 
 void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed);
@@ -162,28 +177,48 @@ void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed);
 void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed);
 
 void expect_workers(pid_t pid, int nr);
-/* A process' worker of a queue: role 's' submits, 'c' completes. */
+/* Find a process' worker of a queue: role 's' submits, 'c' completes. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
-/* Until a task sleeps in a function of the kernel whose name begins so. */
+/* Wait until a task sleeps in a kernel function whose name begins like that. */
 void wait_for_sleep(pid_t pid, const char *function);
 uint64_t worker_cpu_ns(pid_t worker);
-/* A task, 0 for the caller, runs on that CPU only; or anywhere again. */
+/* Bind a task, 0 for the caller, to one CPU, or to none. */
 void unit_bind(pid_t pid, unsigned int cpu);
 void unit_unbind(pid_t pid);
-/* CGROUP has the task. */
+/* Check that the task is in CGROUP. */
 void expect_in_cgroup(pid_t pid);
-/* Unloads the module: 0, or -1 with errno. */
+/* Unload the module; return 0, or -1 with errno. */
 int unit_remove_module(void);
-/* Replaces what a file in /sys says. */
+/* Write text to a file of /sys or /proc. */
 void unit_write(const char *path, const char *text);
-/* An attribute of what has things fail, such as "failslab". */
-void set_fault(const char *kind, const char *what, const char *value);
-/* Memory that could be had, caches aside. */
+/* Set an attribute of a fault injection capability, such as "failslab". */
+void set_fault(const char *capability, const char *attribute, const char *value);
+/* Return MemAvailable after dropping the caches. */
 long available_kib(void);
-/* A child that ends with the test program at the latest. */
+/* Fork a child that is killed when the test program ends. */
 pid_t child_fork(void);
-/* Waits for a child and returns its exit status, or 256 + signal. */
+/* Wait for a child; return its exit status, or 256 + signal. */
 int child_wait(pid_t pid);
+
+/* Fail the test for a condition that is not true in time. */
+void unit_timed_out(const char *condition, const char *file, int line) __attribute__((noreturn));
+
+/* Sleep until a condition is true, and fail the test after TIMEOUT_MS. */
+#define WAIT_UNTIL(condition) do {					\
+	if (!wait_until(condition, TIMEOUT_MS))				\
+		unit_timed_out(#condition, __FILE__, __LINE__);		\
+} while (0)
+
+/* Repeat the next statement until a condition is true, and fail the test after TIMEOUT_MS. */
+#define REPEAT_UNTIL(condition)						\
+	for (int64_t repeat_end_ = now_ms() + TIMEOUT_MS; !(condition);	\
+	     now_ms() < repeat_end_ ? (void)0 : unit_timed_out(#condition, __FILE__, __LINE__))
+
+/* Fail the test if a condition becomes true within QUIET_MS. */
+#define ASSERT_NEVER(condition) do {					\
+	if (wait_until(condition, QUIET_MS))				\
+		fail_msg("it happened: %s", #condition);		\
+} while (0)
 
 #define assert_ok(expr) do {						\
 	long ret_ = (expr);						\
@@ -199,7 +234,7 @@ int child_wait(pid_t pid);
 			 strerror(err));				\
 } while (0)
 
-/* In children a failed assertion must not return into the test runner. */
+/* An assertion for children, which must not return into the test runner. */
 #define child_check(expr) do {						\
 	if (!(expr)) {							\
 		fprintf(stderr, "child, line %d: %s (%s)\n", __LINE__, #expr, \
