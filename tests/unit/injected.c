@@ -47,7 +47,7 @@ static void some_requests_fail(void **state)
 	load_until(&l, &l.failed, 2 * LOAD_DEPTH);
 	load_until(&l, &l.ok, ROUND);
 	set_fault(broken->fault, "probability", "0");
-	load_end(&l);
+	load_drain(&l);
 	l.failed = 0;
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);

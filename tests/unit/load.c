@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A load of verified requests on one queue, of which some may fail. */
+/* Verified I/O on one queue. */
 #define _GNU_SOURCE
 #include "load.h"
 
 #define SLOT_SECTORS	(LOAD_SLOT / SECTOR_SIZE)
 #define SLOTS_EACH	(LOAD_SLOTS / LOAD_DEPTH)
-#define BUFFER		(LOAD_SLOT + 4096)	/* room to begin at an odd place */
+#define BUFFER		(LOAD_SLOT + PAGE)	/* with room for an unaligned start */
 
 static const uint32_t types[LOAD_ALL] = {
 	VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_WRITE_ZEROES,
@@ -37,7 +37,7 @@ static bool makes_zeroes(uint32_t type)
 	return type == VIRTIO_BLK_T_WRITE_ZEROES || type == VIRTIO_BLK_T_DISCARD;
 }
 
-/* Two requests in three are reads and writes; one in four is at an odd place of memory. */
+/* Two requests in three are reads and writes; the memory of one in four is unaligned. */
 static void submit(struct load *l, unsigned int i)
 {
 	unsigned int nr = random_next(&l->seed) % 3 ? LOAD_READS_WRITES : l->types;
@@ -47,7 +47,7 @@ static void submit(struct load *l, unsigned int i)
 	uint64_t sector = l->first + slot * SLOT_SECTORS;
 
 	if (random_next(&l->seed) % 4 == 0)
-		data += random_next(&l->seed) % 4096;
+		data += random_next(&l->seed) % PAGE;
 	l->now[i].busy = true;
 	l->now[i].type = type;
 	l->now[i].slot = slot;
@@ -67,7 +67,7 @@ static void submit(struct load *l, unsigned int i)
 	}
 }
 
-/* What a request makes of its slot; if it failed it may have, in each sector. */
+/* Note what a request has written to its slot; each sector may be old or new if it failed. */
 static void note_write(struct load *l, unsigned int i, bool ok)
 {
 	unsigned int slot = l->now[i].slot;
@@ -111,7 +111,7 @@ static void expect_slot(const struct load *l, unsigned int slot, const uint8_t *
 				 l->slot[slot].most, l->slot[slot].zeroes ? ", nor zeroes" : "");
 }
 
-static void note_end(struct load *l, unsigned int i)
+static void check_request(struct load *l, unsigned int i)
 {
 	const struct blk_request *req = &l->req[i];
 	bool ok = *req->status == VIRTIO_BLK_S_OK;
@@ -130,8 +130,8 @@ static void note_end(struct load *l, unsigned int i)
 	note_write(l, i, ok);
 }
 
-/* Returns whether any is left. */
-static bool note_ends(struct load *l)
+/* Return whether requests are still in flight. */
+static bool check_completed(struct load *l)
 {
 	bool busy = false;
 	unsigned int i;
@@ -139,17 +139,17 @@ static bool note_ends(struct load *l)
 	assert_true(blk_reap(l->vq) >= 0);
 	for (i = 0; i < LOAD_DEPTH; i++) {
 		if (l->now[i].busy && l->req[i].done)
-			note_end(l, i);
+			check_request(l, i);
 		busy |= l->now[i].busy;
 	}
 	return busy;
 }
 
-void load_turn(struct load *l)
+void load_step(struct load *l)
 {
 	unsigned int i;
 
-	note_ends(l);
+	check_completed(l);
 	for (i = 0; i < LOAD_DEPTH; i++)
 		if (!l->now[i].busy)
 			submit(l, i);
@@ -158,46 +158,42 @@ void load_turn(struct load *l)
 
 void load_until(struct load *l, const unsigned int *count, unsigned int more)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	unsigned int wanted = *count + more;
 
-	while (*count < wanted) {
-		if (now_ms() > end)
-			fail_msg("%u requests ended well, %u failed, and no more do", l->ok, l->failed);
-		load_turn(l);
-	}
+	REPEAT_UNTIL(*count >= wanted)
+		load_step(l);
 }
 
-struct striker {
-	int (*strike)(void *arg);
+struct call {
+	int (*fn)(void *arg);
 	void *arg;
 	int ret;
-	bool ended;
+	bool returned;
 };
 
-static void *strike(void *arg)
+static void *do_call(void *arg)
 {
-	struct striker *s = arg;
+	struct call *call = arg;
 
-	s->ret = s->strike(s->arg);
-	__atomic_store_n(&s->ended, true, __ATOMIC_RELEASE);
+	call->ret = call->fn(call->arg);
+	__atomic_store_n(&call->returned, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
-void load_beside(struct load *l, int (*fn)(void *arg), void *arg)
+void load_during(struct load *l, int (*fn)(void *arg), void *arg)
 {
-	static struct striker s;	/* the thread outlives a test that fails */
-	unsigned int ended = l->ok + l->failed;
+	static struct call call;	/* the thread outlives a test that fails */
+	unsigned int completed = l->ok + l->failed;
 	pthread_t thread;
 
-	s = (struct striker){ .strike = fn, .arg = arg };
-	assert_int_equal(pthread_create(&thread, NULL, strike, &s), 0);
-	while (!__atomic_load_n(&s.ended, __ATOMIC_ACQUIRE))
-		load_turn(l);
+	call = (struct call){ .fn = fn, .arg = arg };
+	assert_int_equal(pthread_create(&thread, NULL, do_call, &call), 0);
+	while (!__atomic_load_n(&call.returned, __ATOMIC_ACQUIRE))
+		load_step(l);
 	pthread_join(thread, NULL);
-	assert_ok(s.ret);
-	while (l->ok + l->failed < ended + LOAD_DEPTH)
-		load_turn(l);
+	assert_ok(call.ret);
+	while (l->ok + l->failed < completed + LOAD_DEPTH)
+		load_step(l);
 }
 
 void load_forget(struct load *l)
@@ -211,14 +207,10 @@ void load_forget(struct load *l)
 	}
 }
 
-void load_end(struct load *l)
+void load_drain(struct load *l)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (note_ends(l)) {
-		assert_true(now_ms() < end);
+	REPEAT_UNTIL(!check_completed(l))
 		vq_wait(l->vq, 100);
-	}
 }
 
 void load_verify(struct load *l)
@@ -235,7 +227,7 @@ void load_verify(struct load *l)
 
 void load_expect_ok(struct load *l)
 {
-	load_end(l);
+	load_drain(l);
 	assert_int_equal(l->failed, 0);
 	load_verify(l);
 }

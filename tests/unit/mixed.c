@@ -43,7 +43,7 @@ static void turns(struct device *d, unsigned int nr)
 
 	while (nr--)
 		for (i = 0; i < QUEUES; i++)
-			load_turn(&d->load[i]);
+			load_step(&d->load[i]);
 }
 
 /* Strikes: each leaves the device serving. */
@@ -188,7 +188,7 @@ static void finish(struct device *d)
 	if (d->fails)
 		fail_or_work(d);
 	for (i = 0; i < QUEUES; i++) {
-		load_end(&d->load[i]);
+		load_drain(&d->load[i]);
 		if (d->kind != &dm_direct)
 			assert_int_equal(d->load[i].failed, 0);
 		load_verify(&d->load[i]);

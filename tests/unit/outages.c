@@ -168,7 +168,7 @@ static void open_linear(struct unit *u, struct tables *tables)
 static void expect_works_again(struct unit *u, struct load *l, const char *table)
 {
 	assert_ok(backend_dm_reload(u->path, table));
-	load_end(l);
+	load_drain(l);
 	l->failed = 0;
 	load_until(l, &l->ok, ROUND);
 	load_expect_ok(l);
@@ -201,7 +201,7 @@ static void removed_by_force(void **state)
 	open_linear(u, &tables);
 	start_load(&l, u, LOAD_READS_WRITES);
 	assert_ok(backend_dm_reload(u->path, tables.fails));
-	load_end(&l);
+	load_drain(&l);
 	l.ok = 0;
 	load_until(&l, &l.failed, ROUND);
 	assert_int_equal(l.ok, 0);
@@ -225,7 +225,7 @@ static void loop_is_detached_under_load(void **state)
 
 	open_disk(u, &loop_direct);
 	start_load(&l, u, LOAD_ALL);
-	load_beside(&l, detach_loop, u->path);
+	load_during(&l, detach_loop, u->path);
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
 	expect_given_back(u);
@@ -244,9 +244,9 @@ static void scsi_disk_is_unplugged_under_load(void **state)
 
 	open_scsi(u);
 	start_load(&l, u, LOAD_FLUSHES);
-	load_beside(&l, unplug_scsi, u->path);
+	load_during(&l, unplug_scsi, u->path);
 	load_until(&l, &l.failed, ROUND);
-	load_end(&l);
+	load_drain(&l);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, l.buf, PAGE), VIRTIO_BLK_S_IOERR);
 	expect_given_back(u);
 }
@@ -323,7 +323,7 @@ static void load_until_it_hangs(struct load *l)
 
 	while (now_ms() - still < 2 * QUIET_MS) {
 		assert_true(now_ms() < end);
-		load_turn(l);
+		load_step(l);
 		if (l->ok + l->failed != ended)
 			still = now_ms();
 		ended = l->ok + l->failed;
@@ -494,7 +494,7 @@ static void nbd_server_dies(void **state)
 	start_load(&l, u, LOAD_FLUSHES);
 	assert_ok(backend_remote_do("nbd", "kill"));
 	load_until(&l, &l.failed, ROUND);
-	load_end(&l);
+	load_drain(&l);
 	unit_detach(u);
 	expect_workers(getpid(), 0);
 	close(u->disk);
@@ -534,7 +534,7 @@ static void frozen_and_thawed_under_load(void **state)
 
 	open_disk(u, kind);
 	start_load(&l, u, LOAD_ALL);
-	load_beside(&l, freeze_and_thaw, (void *)kind->dir);
+	load_during(&l, freeze_and_thaw, (void *)kind->dir);
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
 	unit_detach(u);
@@ -747,7 +747,7 @@ static void cpu_goes_under_load(void **state)
 	start_load(&l, u, LOAD_FLUSHES);
 	if (*(const bool *)u->param)
 		assert_ok(unit_set_affinity(u, 0, 2));
-	load_beside(&l, take_cpu_away_and_back, NULL);
+	load_during(&l, take_cpu_away_and_back, NULL);
 	/* Once it is there again, workers can be bound to it again. */
 	assert_ok(unit_set_affinity(u, 0, 2));
 	load_until(&l, &l.ok, ROUND);
