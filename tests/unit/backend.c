@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Backends of every kind: that data is right on each, and what each failure turns into. */
+/* Backends of every kind: data is correct on each, and each failure has its status. */
 #define _GNU_SOURCE
 #include "disks.h"
 
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-/* Writes and reads at random places and of random sizes agree with a model of the disk. */
+/* Reads and writes of random sectors and sizes agree with a model of the disk. */
 static void random_io_agrees_with_a_model(void **state)
 {
 	enum { DEPTH = 16, ROUNDS = 30, SLOT = 128 * 1024 };
@@ -22,7 +22,7 @@ static void random_io_agrees_with_a_model(void **state)
 	unit_start(u, 1, 64);
 	unit_requests(req, DEPTH, &u->vq[0]);
 	model = calloc(1, DISK_SIZE);
-	copy = aligned_alloc(4096, DISK_SIZE);
+	copy = aligned_alloc(PAGE, DISK_SIZE);
 	buf = unit_alloc(u, DEPTH * SLOT);
 	assert_non_null(model);
 	assert_non_null(copy);
@@ -30,7 +30,7 @@ static void random_io_agrees_with_a_model(void **state)
 		uint64_t part = SECTORS / DEPTH, sector[DEPTH];
 		uint32_t len[DEPTH], type[DEPTH];
 
-		/* Each request has a part of the disk to itself: no order among them. */
+		/* Each request has its own part of the disk, so their order does not matter. */
 		for (i = 0; i < DEPTH; i++) {
 			struct vq_segment data;
 			uint8_t *p = buf + i * SLOT;
@@ -38,7 +38,7 @@ static void random_io_agrees_with_a_model(void **state)
 			type[i] = random_next(&seed) % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
 			sector[i] = i * part + random_next(&seed) % (part - 64) / block * block;
 			len[i] = (1 + random_next(&seed) % (64 / block)) * block * SECTOR_SIZE;
-			p += random_next(&seed) % 3 ? 0 : random_next(&seed) % 4096;
+			p += random_next(&seed) % 3 ? 0 : random_next(&seed) % PAGE;
 			data = unit_segment(u, p, len[i]);
 			if (type[i] == VIRTIO_BLK_T_OUT) {
 				pattern_fill(p, len[i], sector[i] * SECTOR_SIZE, round);
@@ -64,10 +64,10 @@ static void random_io_agrees_with_a_model(void **state)
 	free(copy);
 }
 
-/* Data, a hole, reserved space, by turns: blocks that do not all come the same way. */
-static void patchwork_file(void **state)
+/* Data, holes and unwritten extents by turns. */
+static void mixed_extents(void **state)
 {
-	enum { PATCH = 4096, LEN = 256 * 1024 };
+	enum { EXTENT = PAGE, LEN = 256 * 1024 };
 	struct unit *u = *state;
 	const struct disk_kind *kind = u->param;
 	uint8_t *model, *buf;
@@ -79,13 +79,13 @@ static void patchwork_file(void **state)
 	assert_ok(plain);
 	model = calloc(1, LEN);
 	assert_non_null(model);
-	for (i = 0; i < LEN / PATCH; i++) {
+	for (i = 0; i < LEN / EXTENT; i++) {
 		if (i % 3 == 0) {
-			pattern_fill(model + i * PATCH, PATCH, i * PATCH, 1);
-			assert_int_equal(pwrite(plain, model + i * PATCH, PATCH, i * PATCH),
-					 PATCH);
+			pattern_fill(model + i * EXTENT, EXTENT, i * EXTENT, 1);
+			assert_int_equal(pwrite(plain, model + i * EXTENT, EXTENT, i * EXTENT),
+					 EXTENT);
 		} else if (i % 3 == 1) {
-			assert_ok(fallocate(plain, FALLOC_FL_KEEP_SIZE, i * PATCH, PATCH));
+			assert_ok(fallocate(plain, FALLOC_FL_KEEP_SIZE, i * EXTENT, EXTENT));
 		}
 	}
 	assert_ok(fsync(plain));
@@ -94,7 +94,7 @@ static void patchwork_file(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, LEN), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, LEN + 1);
 	assert_memory_equal(buf, model, LEN);
-	/* Once more at a place that direct I/O does not take. */
+	/* Once more into unaligned memory, which direct I/O does not take. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 1, LEN), VIRTIO_BLK_S_OK);
 	assert_memory_equal(buf + 1, model, LEN);
 
@@ -108,7 +108,7 @@ static void patchwork_file(void **state)
 	free(model);
 }
 
-/* What an attempt finds in the page cache is a part of the request: the rest must follow. */
+/* The attempt without blocking reads what is in the page cache, and the rest must follow. */
 static void read_that_is_half_in_the_cache(void **state)
 {
 	enum { LEN = 512 * 1024, CACHED = 64 * 1024 };
@@ -122,13 +122,13 @@ static void read_that_is_half_in_the_cache(void **state)
 	assert_ok(fsync(u->disk));
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
-	expect_disk(u->disk, 4096, CACHED, 1);
+	expect_disk(u->disk, PAGE, CACHED, 1);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, LEN), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, LEN + 1);
-	expect_pattern(buf, LEN, 4096, 1);
+	expect_pattern(buf, LEN, PAGE, 1);
 }
 
-/* A device with blocks of 4 KiB cannot take less by direct I/O. */
+/* Direct I/O takes no part of a logical block of 4 KiB. */
 static void less_than_a_device_block(void **state)
 {
 	struct unit *u = *state;
@@ -137,18 +137,18 @@ static void less_than_a_device_block(void **state)
 	open_disk(u, &null_4k);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
-	buf = unit_alloc(u, 4096);
-	memset(buf, 0x55, 4096);
+	buf = unit_alloc(u, PAGE);
+	memset(buf, 0x55, PAGE);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 1, buf, 512), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 1, buf, 512), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 4096), VIRTIO_BLK_S_OK);
-	expect_pattern(buf, 4096, 4096, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, PAGE), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, PAGE, PAGE, 1);
 	expect_disk(u->disk, 0, MIB, 1);
 }
 
 static void failing_device(void **state)
 {
-	static const uint32_t len[] = { 512, 4096, MIB };
+	static const uint32_t len[] = { 512, PAGE, MIB };
 	struct unit *u = *state;
 	char table[64];
 	unsigned int i;
@@ -174,8 +174,7 @@ static void failing_device(void **state)
 	assert_int_equal(event_count(u->vq[0].err), 0);
 }
 
-/* Half of the device works: a request that needs both halves fails as a whole. */
-/* More than the kernel reads or writes in one call. */
+/* The kernel does not read or write more than 2 GiB in one call. */
 static void failing_request_of_more_than_2_gib(void **state)
 {
 	enum { SEGMENTS = 520, SEGMENT = 4 * MIB };
@@ -197,6 +196,7 @@ static void failing_request_of_more_than_2_gib(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
 }
 
+/* A request that is half on bad sectors fails. */
 static void half_failing_device(void **state)
 {
 	struct unit *u = *state;
@@ -216,7 +216,7 @@ static void half_failing_device(void **state)
 	expect_pattern(buf, 64 * KIB, (half - 256) * SECTOR_SIZE, 1);
 }
 
-/* A write that the page cache took and the device did not must not be called durable. */
+/* A flush fails if the device has failed to write back from the page cache. */
 static void lost_write_fails_the_flush(void **state)
 {
 	struct unit *u = *state;
@@ -227,13 +227,14 @@ static void lost_write_fails_the_flush(void **state)
 	assert_ok(backend_dm(u->path, table));
 	unit_disk(u, u->path, O_RDWR);
 	unit_start(u, 1, 16);
-	buf = unit_alloc(u, 4096);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	buf = unit_alloc(u, PAGE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(u->req.used_len, 1);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, 4096), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, PAGE), VIRTIO_BLK_S_IOERR);
 }
 
+/* Write until the file system is full, and four times more; what was written can be read. */
 static void fill_up(struct unit *u, const char *dir, int flags)
 {
 	enum { STEP = 256 * 1024 };
@@ -290,12 +291,11 @@ static void full_ext4_direct(void **state)
 	full_ext4(*state, O_DIRECT);
 }
 
-/* A slow disk is slow for each request, not for one after the other. */
 /* How the file is opened. */
 static const int cached, direct = O_DIRECT;
 
-/* What a file system keeps for root, an owner that is not root does not get. */
-static void reserve_of_the_file_system_is_kept(void **state)
+/* An owner that is not root does not use the blocks that the file system reserves for root. */
+static void reserved_blocks_are_kept(void **state)
 {
 	enum { STEP = 64 * 1024 };
 	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
@@ -333,18 +333,13 @@ static void reserve_of_the_file_system_is_kept(void **state)
 	assert_true(fs.f_bfree >= MIB / 2 / fs.f_frsize);
 }
 
-/* A device counts a request just after it has completed it. */
+/* Wait for a number of writes in a device's statistics, which come after a completion. */
 static void expect_writes(const char *path, int64_t nr)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (backend_stat(path, 4) != nr) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
+	WAIT_UNTIL(backend_stat(path, 4) == nr);
 }
 
-/* Others that have the file open may say what they like of direct I/O. */
+/* O_DIRECT counts as it was at the attach, whatever is set later. */
 static void open_mode_is_that_of_attach(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
@@ -355,15 +350,16 @@ static void open_mode_is_that_of_attach(void **state)
 	unit_null(u, &spec, O_RDWR | flags);
 	unit_start(u, 1, 16);
 	assert_ok(fcntl(u->disk, F_SETFL, flags ^ O_DIRECT));
-	buf = unit_alloc(u, 4096 + 1) + !flags;
-	pattern_fill(buf, 4096, 0, 1);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	buf = unit_alloc(u, PAGE + 1) + !flags;
+	pattern_fill(buf, PAGE, 0, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
 	expect_writes(u->path, !!flags);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	expect_writes(u->path, 1);
-	expect_disk(u->disk, 0, 4096, 1);
+	expect_disk(u->disk, 0, PAGE, 1);
 }
 
+/* A slow disk processes all requests at the same time. */
 static void slow_requests_overlap(void **state)
 {
 	enum { NR = 64, DELAY_MS = 200 };
@@ -377,17 +373,17 @@ static void slow_requests_overlap(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, NR);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * 4096);
+	buf = unit_alloc(u, NR * PAGE);
 	begin = now_ms();
 	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
 	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
-	expect_pattern(buf, NR * 4096, 0, 1);
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, NR * PAGE, 0, 1);
 	assert_in_range(now_ms() - begin, DELAY_MS, NR * DELAY_MS / 4);
 }
 
-/* -EAGAIN never reaches the guest: a device that can take one request at a time. */
+/* The -EAGAIN of a device that takes one request at a time does not reach the guest. */
 static void device_of_depth_one(void **state)
 {
 	enum { NR = 128 };
@@ -401,15 +397,15 @@ static void device_of_depth_one(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, NR);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * 4096);
+	buf = unit_alloc(u, NR * PAGE);
 	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
 	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
-	expect_pattern(buf, NR * 4096, 0, 1);
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, NR * PAGE, 0, 1);
 }
 
-/* Nor where the device takes nothing at all for a while; others need not wait for it. */
+/* Nor does that of a suspended device, and requests that do not need the device complete. */
 static void suspended_device(void **state)
 {
 	enum { NR = 16 };
@@ -422,37 +418,31 @@ static void suspended_device(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 64);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, (NR + 1) * 4096);
+	buf = unit_alloc(u, (NR + 1) * PAGE);
 	unit_suspend(u, u->path);
 	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf + NR * 4096, 20), VIRTIO_BLK_S_OK);
-	usleep(QUIET_MS * 1000);
-	blk_reap(&u->vq[0]);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf + NR * PAGE, 20), VIRTIO_BLK_S_OK);
+	ASSERT_NEVER(blk_reap(&u->vq[0]));
 	for (i = 0; i < NR; i++)
 		assert_false(req[i].done);
 	unit_resume(u);
 	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
-	expect_pattern(buf, NR * 4096, 0, 1);
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, NR * PAGE, 0, 1);
 }
 
-/* The disk of one more ext4, whose device can be suspended under it. */
-static void start_on_suspendable(struct unit *u, char *device)
+/* Start on a file of a suspendable device, whose first pages are in the page cache. */
+static void start_on_half_cached_file(struct unit *u, char *device)
 {
-	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = 1 };
-	char dir[BACKEND_PATH_MAX];
 	int plain;
 
-	unit_dm(device, &spec, "linear", "");
-	assert_ok(backend_mkfs(dir, "ext4", device));
-	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
+	unit_suspendable_file(u, device);
 	plain = open(u->path, O_RDWR | O_CLOEXEC);
 	assert_ok(plain);
-	disk_fill(plain, 0, 2 * MIB, 1);
+	disk_fill(plain, 0, SUSPENDABLE_FILE_SIZE, 1);
 	assert_ok(fsync(plain));
 	assert_int_equal(posix_fadvise(plain, 0, 0, POSIX_FADV_DONTNEED), 0);
-	/* The first pages are in the cache, the others are not. */
 	assert_int_equal(posix_fadvise(plain, 0, 0, POSIX_FADV_RANDOM), 0);
 	expect_disk(plain, 0, 64 * KIB, 1);
 	close(plain);
@@ -461,10 +451,7 @@ static void start_on_suspendable(struct unit *u, char *device)
 	unit_start(u, 1, 64);
 }
 
-/*
- * One request that has to wait for the disk must not hold up those that need
- * not: reads from the page cache on the same ring.
- */
+/* A request that waits for the disk does not block reads from the page cache on the same ring. */
 static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint32_t len,
 			    bool dirty_first)
 {
@@ -472,13 +459,13 @@ static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint
 	struct blk_request blocked;
 	uint8_t *buf;
 
-	start_on_suspendable(u, device);
+	start_on_half_cached_file(u, device);
 	unit_requests(&blocked, 1, &u->vq[0]);
 	buf = unit_alloc(u, 64 * KIB);
 	if (dirty_first) {
-		pattern_fill(buf, 4096, 0, 1);
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
-		memset(buf, 0, 4096);
+		pattern_fill(buf, PAGE, 0, 1);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
+		memset(buf, 0, PAGE);
 	}
 	if (type == VIRTIO_BLK_T_OUT)
 		pattern_fill(buf, len, sector * SECTOR_SIZE, 1);
@@ -490,12 +477,12 @@ static void blocked_request(struct unit *u, uint32_t type, uint64_t sector, uint
 	expect_end(&blocked, VIRTIO_BLK_S_OK, type == VIRTIO_BLK_T_IN ? len + 1 : 1);
 	if (len)
 		expect_pattern(buf, len, sector * SECTOR_SIZE, 1);
-	expect_disk(u->disk, 0, 2 * MIB, 1);
+	expect_disk(u->disk, 0, SUSPENDABLE_FILE_SIZE, 1);
 }
 
 static void read_that_waits_for_the_disk(void **state)
 {
-	blocked_request(*state, VIRTIO_BLK_T_IN, 2048, 4096, false);
+	blocked_request(*state, VIRTIO_BLK_T_IN, 2048, PAGE, false);
 }
 
 static void write_that_must_read_first(void **state)
@@ -508,25 +495,25 @@ static void flush_that_waits_for_the_disk(void **state)
 	blocked_request(*state, VIRTIO_BLK_T_FLUSH, 0, 0, true);
 }
 
-/* The same for a block device, whose flushes go another way than its reads. */
+/* The same for a block device whose flushes wait and whose reads do not. */
 static void slow_flush_of_a_device(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .cache_mib = 1 };
 	struct unit *u = *state;
-	char below[BACKEND_PATH_MAX], way[BACKEND_PATH_MAX], table[512];
+	char below[BACKEND_PATH_MAX], flushed[BACKEND_PATH_MAX], table[512];
 	struct blk_request flush;
 
 	assert_ok(backend_null(below, &spec));
 	snprintf(table, sizeof(table), "0 %lu linear %s 0\n", SECTORS, below);
-	assert_ok(backend_dm(way, table));
+	assert_ok(backend_dm(flushed, table));
 	snprintf(table, sizeof(table), "0 %lu delay %s 0 0 %s 0 0 %s 0 0\n", SECTORS, below, below,
-		 way);
+		 flushed);
 	assert_ok(backend_dm(u->path, table));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 	disk_fill(u->disk, 0, MIB, 1);
 	unit_start(u, 1, 16);
 	unit_requests(&flush, 1, &u->vq[0]);
-	unit_suspend(u, way);
+	unit_suspend(u, flushed);
 	unit_submit_one(u, &flush, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
 	expect_reads(u, 0, 8, 16);
 	assert_false(flush.done);
@@ -535,8 +522,8 @@ static void slow_flush_of_a_device(void **state)
 }
 
 /*
- * Bug 12: writes to a file without freeze protection. A frozen file system
- * takes no write until it is thawed, and reads go on beside the waiting write.
+ * Bug 12: writes to a file without freeze protection. Writes to a frozen file
+ * system wait until it is thawed, and do not block reads.
  */
 static void frozen_file_system(void **state)
 {
@@ -552,18 +539,17 @@ static void frozen_file_system(void **state)
 	assert_ok(fsync(u->disk));
 	unit_start(u, 1, 64);
 	unit_requests(write, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * 4096);
+	buf = unit_alloc(u, NR * PAGE);
 	unit_freeze(u, kind->dir);
 	for (i = 0; i < NR; i++) {
-		/* Over data that is there, and into the hole behind it. */
+		/* Over data and into the hole behind it. */
 		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
 
-		pattern_fill(buf + i * 4096, 4096, sector * SECTOR_SIZE, 2);
-		unit_submit_one(u, &write[i], VIRTIO_BLK_T_OUT, sector, buf + i * 4096, 4096);
+		pattern_fill(buf + i * PAGE, PAGE, sector * SECTOR_SIZE, 2);
+		unit_submit_one(u, &write[i], VIRTIO_BLK_T_OUT, sector, buf + i * PAGE, PAGE);
 	}
 	expect_reads(u, 512, 1, 16);
-	usleep(QUIET_MS * 1000);
-	blk_reap(&u->vq[0]);
+	ASSERT_NEVER(blk_reap(&u->vq[0]));
 	for (i = 0; i < NR; i++)
 		assert_false(write[i].done);
 	unit_thaw(u);
@@ -571,11 +557,11 @@ static void frozen_file_system(void **state)
 		uint64_t sector = (i % 2 ? MIB : 0) / SECTOR_SIZE + i * 8;
 
 		expect_end(&write[i], VIRTIO_BLK_S_OK, 1);
-		expect_disk(u->disk, sector * SECTOR_SIZE, 4096, 2);
+		expect_disk(u->disk, sector * SECTOR_SIZE, PAGE, 2);
 	}
 }
 
-/* A freeze waits for writes in flight and no longer: none keeps its protection for good. */
+/* Completed writes do not keep the freeze protection. */
 static void freeze_passes_after_writes(void **state)
 {
 	struct unit *u = *state;
@@ -587,18 +573,18 @@ static void freeze_passes_after_writes(void **state)
 	unit_start(u, 1, 64);
 	buf = unit_alloc(u, 8192);
 	for (i = 0; i < 5; i++) {
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf + 1, 4096),
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf, PAGE), VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf + 1, PAGE),
 				 VIRTIO_BLK_S_OK);
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, SECTORS, buf, 4096),
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, SECTORS, buf, PAGE),
 				 VIRTIO_BLK_S_IOERR);
 		unit_freeze(u, kind->dir);
 		unit_thaw(u);
 	}
 }
 
-/* An operation that the backend does not have, as files of procfs know no fsync. */
-static void flush_of_a_file_that_has_none(void **state)
+/* Files of procfs have no fsync. */
+static void flush_of_a_file_without_fsync(void **state)
 {
 	struct unit *u = *state;
 
@@ -610,7 +596,7 @@ static void flush_of_a_file_that_has_none(void **state)
 			 VIRTIO_BLK_S_IOERR);
 }
 
-/* A FLUSH completes only when the writes before it are on the device. */
+/* A flush completes when the writes before it are on the device. */
 static void flush_writes_the_cache_out(void **state)
 {
 	enum { SECTORS_WRITTEN = 6 };	/* field of the statistics */
@@ -630,7 +616,7 @@ static void flush_writes_the_cache_out(void **state)
 	assert_true(backend_stat(device, SECTORS_WRITTEN) - before >= (int64_t)(MIB / SECTOR_SIZE));
 }
 
-/* Nor is a device's own cache forgotten. */
+/* A flush reaches the device's write cache. */
 static void flush_reaches_the_device(void **state)
 {
 	enum { FLUSHES = 15 };		/* field of the statistics */
@@ -642,15 +628,15 @@ static void flush_reaches_the_device(void **state)
 
 	open_disk(u, kind);
 	unit_start(u, 1, 16);
-	buf = unit_alloc(u, 4096);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	buf = unit_alloc(u, PAGE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
 	before = backend_stat(device, FLUSHES);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	assert_true(backend_stat(device, FLUSHES) > before);
 }
 
-/* The device is unplugged: requests fail, and everything can be put away. */
-static void device_vanishes(void **state)
+/* Requests to an unplugged device fail, and the backend can be detached. */
+static void device_is_unplugged(void **state)
 {
 	enum { NR = 8 };
 	struct null_blk spec = { .size_mib = 8, .delay_us = 100000 };
@@ -662,18 +648,18 @@ static void device_vanishes(void **state)
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	unit_start(u, 1, 64);
 	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * 4096);
+	buf = unit_alloc(u, NR * PAGE);
 	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * 4096, 4096);
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
 	assert_ok(backend_null_unplug(u->path));
 	for (i = 0; i < NR; i++)
 		assert_true(blk_wait(&req[i], TIMEOUT_MS) >= 0);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, PAGE), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_IOERR);
 	unit_detach(u);
 }
 
-/* One descriptor more, none fewer: the device's own reference keeps the disk. */
+/* The device has a reference of its own to the disk. */
 static void caller_closes_and_unlinks(void **state)
 {
 	struct unit *u = *state;
@@ -685,10 +671,10 @@ static void caller_closes_and_unlinks(void **state)
 	close(u->disk);
 	u->disk = -1;
 	assert_ok(unlink(u->path));
-	buf = unit_alloc(u, 4096);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 9, buf, 4096), VIRTIO_BLK_S_OK);
-	expect_pattern(buf, 4096, 9 * SECTOR_SIZE, 1);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 9, buf, 4096), VIRTIO_BLK_S_OK);
+	buf = unit_alloc(u, PAGE);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 9, buf, PAGE), VIRTIO_BLK_S_OK);
+	expect_pattern(buf, PAGE, 9 * SECTOR_SIZE, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 9, buf, PAGE), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 }
 
@@ -706,11 +692,11 @@ int main(int argc, char **argv)
 		TEST_ON(random_io_agrees_with_a_model, loop_cached),
 		TEST_ON(random_io_agrees_with_a_model, loop_direct),
 		TEST_ON(random_io_agrees_with_a_model, dm_direct),
-		TEST_ON(patchwork_file, tmpfs_file),
-		TEST_ON(patchwork_file, ext4_file),
-		TEST_ON(patchwork_file, ext4_direct),
-		TEST_ON(patchwork_file, xfs_file),
-		TEST_ON(patchwork_file, xfs_direct),
+		TEST_ON(mixed_extents, tmpfs_file),
+		TEST_ON(mixed_extents, ext4_file),
+		TEST_ON(mixed_extents, ext4_direct),
+		TEST_ON(mixed_extents, xfs_file),
+		TEST_ON(mixed_extents, xfs_direct),
 		TEST_ON(read_that_is_half_in_the_cache, ext4_file),
 		TEST_ON(read_that_is_half_in_the_cache, xfs_file),
 		TEST(less_than_a_device_block),
@@ -721,8 +707,8 @@ int main(int argc, char **argv)
 		TEST(full_tmpfs),
 		TEST(full_ext4_file),
 		TEST(full_ext4_direct),
-		TEST_ON(reserve_of_the_file_system_is_kept, cached),
-		TEST_ON(reserve_of_the_file_system_is_kept, direct),
+		TEST_ON(reserved_blocks_are_kept, cached),
+		TEST_ON(reserved_blocks_are_kept, direct),
 		TEST_ON(open_mode_is_that_of_attach, cached),
 		TEST_ON(open_mode_is_that_of_attach, direct),
 		TEST(slow_requests_overlap),
@@ -738,12 +724,12 @@ int main(int argc, char **argv)
 		TEST_ON(freeze_passes_after_writes, ext4_file),
 		TEST_ON(freeze_passes_after_writes, ext4_direct),
 		TEST_ON(freeze_passes_after_writes, xfs_direct),
-		TEST(flush_of_a_file_that_has_none),
+		TEST(flush_of_a_file_without_fsync),
 		TEST_ON(flush_writes_the_cache_out, null_cached),
 		TEST_ON(flush_writes_the_cache_out, ext4_file),
 		TEST_ON(flush_reaches_the_device, loop_direct),
 		TEST_ON(flush_reaches_the_device, ext4_direct),
-		TEST(device_vanishes),
+		TEST(device_is_unplugged),
 		TEST_ON(caller_closes_and_unlinks, tmpfs_file),
 		TEST_ON(caller_closes_and_unlinks, ext4_direct),
 	};

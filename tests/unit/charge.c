@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What requests in flight make the host allocate: the owner's memory cgroup is charged and bounds it. */
+/* Memory allocated for requests in flight is charged to the owner's cgroup, whose limit applies. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -8,26 +8,26 @@
 #define DISK_SIZE	(8 * MIB)
 #define SEGMENTS	1022
 #define RANGES		256
-#define BOUNCED		(64 * KIB)	/* what passes through a bounce buffer at once */
+#define BOUNCED		(64 * KIB)	/* size of a bounce buffer */
 #define NR_MAX		1000
-/* The most that a CPU may have been charged for in advance. */
+/* The most that a CPU may be charged in advance. */
 #define CHARGE_BATCH	(MIB / 2)
 
-/* Requests that cannot end while their backend is held, and what they hold at least. */
-struct load {
+/* Requests that wait while their backend is blocked, and the memory they need at least. */
+struct pending {
 	uint32_t type;
 	unsigned int nr;
-	size_t held;
+	size_t allocated;
 	bool direct;
 };
 
-static const struct load segments = {
+static const struct pending segments = {
 	VIRTIO_BLK_T_OUT, 256, 256 * SEGMENTS * 16, false,
 };
-static const struct load ranges = {
+static const struct pending ranges = {
 	VIRTIO_BLK_T_DISCARD, 1000, 1000 * RANGES * 16, false,
 };
-static const struct load bounces = {
+static const struct pending bounces = {
 	VIRTIO_BLK_T_OUT, 64, 64 * BOUNCED, true,
 };
 
@@ -56,24 +56,19 @@ static uint64_t charged(void)
 	return cgroup_number("memory.current", NULL);
 }
 
-/* What ended has been given back, which may take a moment. */
+/* Wait until completed requests are uncharged. */
 static void expect_charged_at_most(uint64_t bytes)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (charged() > bytes) {
-		assert_true(now_ms() < end);
-		usleep(10000);
-	}
+	WAIT_UNTIL(charged() <= bytes);
 }
 
-/* A disk whose requests can be held up, of an owner in the cgroup. */
-static void start(struct unit *u, const struct load *load)
+/* Start in the cgroup on a backend that can be blocked. */
+static void start_in_cgroup(struct unit *u, const struct pending *pending)
 {
 	struct null_blk spec = { .size_mib = 16 };
 	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
 
-	if (load->direct) {
+	if (pending->direct) {
 		unit_suspendable(u, DISK_SIZE);
 	} else {
 		assert_ok(backend_null(device, &spec));
@@ -87,62 +82,63 @@ static void start(struct unit *u, const struct load *load)
 	unit_open(u, RANGE_FEATURES);
 	unit_vqs(u, 1, 1024);
 	cgroup_attach(u);
-	/* What the first request takes for good is there. */
+	/* The first request allocates memory that stays. */
 	expect_alive(u);
 }
 
-static void hold(struct unit *u, const struct load *load)
+static void block_backend(struct unit *u, const struct pending *pending)
 {
-	if (load->direct)
+	if (pending->direct)
 		unit_suspend(u, u->path);
 	else
 		unit_freeze(u, u->path);
 }
 
-static void let_go(struct unit *u, const struct load *load)
+static void unblock_backend(struct unit *u, const struct pending *pending)
 {
-	if (load->direct)
+	if (pending->direct)
 		unit_resume(u);
 	else
 		unit_thaw(u);
 }
 
-/* The data of each request, in up to SEGMENTS pieces; returns their number. */
-static unsigned int make_data(struct unit *u, const struct load *load, struct vq_segment *data)
+/* Allocate the data of each request in up to SEGMENTS segments; return their number. */
+static unsigned int make_data(struct unit *u, const struct pending *pending,
+			      struct vq_segment *data)
 {
 	struct virtio_blk_discard_write_zeroes *list;
 	unsigned int i;
 	char *buf;
 
-	if (load->direct) {
+	if (pending->direct) {
 		*data = unit_segment(u, (char *)unit_alloc(u, BOUNCED + 1) + 1, BOUNCED);
 		return 1;
 	}
-	if (load->type == VIRTIO_BLK_T_DISCARD) {
+	if (pending->type == VIRTIO_BLK_T_DISCARD) {
 		list = unit_alloc(u, RANGES * sizeof(*list));
-		/* The others are empty: they take room, and no time. */
+		/* The others are empty and take no time. */
 		list[0].num_sectors = 8;
 		*data = unit_segment(u, list, RANGES * sizeof(*list));
 		return 1;
 	}
-	buf = unit_alloc(u, 4096);
+	buf = unit_alloc(u, PAGE);
 	for (i = 0; i < SEGMENTS; i++)
 		data[i] = unit_segment(u, buf + i, 1);
 	data[SEGMENTS - 1].len += 2 * SECTOR_SIZE - SEGMENTS;
 	return SEGMENTS;
 }
 
-static struct blk_request *submit(struct unit *u, const struct load *load)
+static struct blk_request *submit(struct unit *u, const struct pending *pending)
 {
-	struct blk_request *req = calloc(load->nr, sizeof(*req));
+	struct blk_request *req = calloc(pending->nr, sizeof(*req));
 	struct vq_segment data[SEGMENTS];
 	unsigned int i, nr;
 
 	assert_non_null(req);
-	nr = make_data(u, load, data);
-	for (i = 0; i < load->nr; i++) {
+	nr = make_data(u, pending, data);
+	for (i = 0; i < pending->nr; i++) {
 		assert_ok(blk_request_init(&req[i], &u->vq[0], nr + 2));
-		assert_ok(blk_add(&req[i], load->type, 0, data, nr));
+		assert_ok(blk_add(&req[i], pending->type, 0, data, nr));
 	}
 	vq_submit(&u->vq[0]);
 	return req;
@@ -159,24 +155,21 @@ static void expect_all(struct blk_request *req, unsigned int nr)
 
 static void owner_is_charged(void **state)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	struct unit *u = *state;
-	const struct load *load = u->param;
-	uint64_t before, during;
+	const struct pending *pending = u->param;
+	uint64_t before, during = 0;
 	struct blk_request *req;
 
-	start(u, load);
+	start_in_cgroup(u, pending);
 	before = charged();
-	hold(u, load);
-	req = submit(u, load);
-	while ((during = charged()) + CHARGE_BATCH < before + load->held && now_ms() < end)
-		usleep(10000);
+	block_backend(u, pending);
+	req = submit(u, pending);
+	WAIT_UNTIL((during = charged()) + CHARGE_BATCH >= before + pending->allocated);
 	print_message("charged %llu KiB before, %llu KiB with %u requests in flight\n",
 		      (unsigned long long)before / KIB, (unsigned long long)during / KIB,
-		      load->nr);
-	let_go(u, load);
-	assert_true(during + CHARGE_BATCH >= before + load->held);
-	expect_all(req, load->nr);
+		      pending->nr);
+	unblock_backend(u, pending);
+	expect_all(req, pending->nr);
 	expect_charged_at_most(before + 2 * CHARGE_BATCH);
 }
 
@@ -190,64 +183,59 @@ static uint64_t set_limit(uint64_t more)
 	return limit;
 }
 
-static void expect_limited(struct unit *u, const struct load *load)
+static void expect_limited(struct unit *u, const struct pending *pending, uint64_t limit)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (!cgroup_number("memory.events", "max")) {
-		assert_true(now_ms() < end);
-		usleep(10000);
-	}
-	usleep(QUIET_MS * 1000);
+	WAIT_UNTIL(cgroup_number("memory.events", "max"));
+	ASSERT_NEVER(charged() > limit);
 	print_message("%llu of %u requests in flight at the limit\n",
-		      (unsigned long long)unit_stats(u, 0).inflight, load->nr);
+		      (unsigned long long)unit_stats(u, 0).inflight, pending->nr);
 }
 
-/* At the limit requests wait for each other: none fails, and nobody is killed. */
-static void limit_holds(void **state)
+/* At the limit requests wait for each other: none fails, and no process is killed. */
+static void limit_is_enforced(void **state)
 {
 	struct unit *u = *state;
-	const struct load *load = u->param;
+	const struct pending *pending = u->param;
 	struct blk_request *req;
 	uint64_t limit;
 
-	start(u, load);
-	limit = set_limit(load->held / 2);
-	hold(u, load);
-	req = submit(u, load);
-	expect_limited(u, load);
-	assert_true(charged() <= limit);
-	/* Bounce buffers become smaller instead. */
-	if (!load->direct)
-		assert_true(unit_stats(u, 0).inflight < load->nr);
-	let_go(u, load);
-	expect_all(req, load->nr);
+	start_in_cgroup(u, pending);
+	limit = set_limit(pending->allocated / 2);
+	block_backend(u, pending);
+	req = submit(u, pending);
+	expect_limited(u, pending, limit);
+	/* Bounce buffers become smaller instead of fewer. */
+	if (!pending->direct)
+		assert_true(unit_stats(u, 0).inflight < pending->nr);
+	unblock_backend(u, pending);
+	expect_all(req, pending->nr);
 	assert_int_equal(cgroup_number("memory.events", "oom_kill"), 0);
 	expect_alive(u);
 }
 
-/* What waits for memory when the device is stopped is there when it goes on. */
-static void stops_at_the_limit(void **state)
+/* Requests that wait for memory at a detach are processed after the next attach. */
+static void detach_at_the_limit(void **state)
 {
 	struct unit *u = *state;
-	const struct load *load = u->param;
+	const struct pending *pending = u->param;
 	struct blk_request *req;
+	uint64_t limit;
 
-	start(u, load);
-	set_limit(0);
-	hold(u, load);
-	req = submit(u, load);
-	expect_limited(u, load);
-	let_go(u, load);
+	start_in_cgroup(u, pending);
+	limit = set_limit(0);
+	block_backend(u, pending);
+	req = submit(u, pending);
+	expect_limited(u, pending, limit);
+	unblock_backend(u, pending);
 	unit_detach(u);
 	unit_write(CGROUP "/memory.max", "max");
 	assert_int_equal(vq_used_idx(&u->vq[0]), vq_get_base(&u->vq[0]));
 	unit_attach(u);
-	expect_all(req, load->nr);
+	expect_all(req, pending->nr);
 	assert_int_equal(cgroup_number("memory.events", "oom_kill"), 0);
 }
 
-/* So is what a device and its queues have from the start, until they are gone. */
+/* Memory of a device and of its queues is charged until they are freed. */
 static void device_and_queues_are_charged(void **state)
 {
 	enum { QUEUES = 8, DEVICE = 2 * MIB, QUEUE = 600 * KIB };
@@ -280,11 +268,11 @@ int main(int argc, char **argv)
 		TEST_CGROUP_ON(owner_is_charged, segments),
 		TEST_CGROUP_ON(owner_is_charged, ranges),
 		TEST_CGROUP_ON(owner_is_charged, bounces),
-		TEST_CGROUP_ON(limit_holds, segments),
-		TEST_CGROUP_ON(limit_holds, ranges),
-		TEST_CGROUP_ON(limit_holds, bounces),
-		TEST_CGROUP_ON(stops_at_the_limit, segments),
-		TEST_CGROUP_ON(stops_at_the_limit, ranges),
+		TEST_CGROUP_ON(limit_is_enforced, segments),
+		TEST_CGROUP_ON(limit_is_enforced, ranges),
+		TEST_CGROUP_ON(limit_is_enforced, bounces),
+		TEST_CGROUP_ON(detach_at_the_limit, segments),
+		TEST_CGROUP_ON(detach_at_the_limit, ranges),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The limits and the priority of the process that attached the backend hold for its workers. */
+/* The workers have the limits and the priority of the process that attached the backend. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -13,7 +13,7 @@
 #include <sys/utsname.h>
 
 #define THREADS		CGROUP "/threads"
-/* Four seconds, so that what else takes time on a busy machine does not matter. */
+/* Four seconds, which other delays of a busy machine do not matter next to. */
 #define IOPS		10
 #define NR		40
 #define CPU_PERCENT	10
@@ -74,7 +74,7 @@ static void io_max_limits_requests(void **state)
 	unlimited = read_ms(u, req, NR);
 	print_message("%u reads: %lld ms at %u IOPS, %lld ms without a limit\n", NR,
 		      (long long)limited, IOPS, (long long)unlimited);
-	/* A tenth for what may pass before the limit's first slice of time is over. */
+	/* A tenth may pass before the first time slice of the limit is over. */
 	assert_true(limited > 900 * NR / IOPS);
 	assert_true(limited < 2000 * NR / IOPS);
 	assert_true(unlimited < limited / 2);
@@ -97,7 +97,7 @@ static void io_stat_names_the_owners_cgroup(void **state)
 	for (i = 0; i < 3; i++)
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
-	/* At an odd address it takes a helper. */
+	/* Unaligned memory, so that the request is offloaded. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 1, 4 * KIB), VIRTIO_BLK_S_OK);
 
 	disk_number(u, disk, sizeof(disk), " ");
@@ -119,14 +119,14 @@ static void io_stat_names_the_owners_cgroup(void **state)
 	assert_true(found);
 }
 
-/* Nanoseconds of CPU time that both workers have had. */
+/* Return the CPU time of both workers in nanoseconds. */
 static uint64_t worker_time(void)
 {
 	return worker_cpu_ns(worker_find(getpid(), 's', 0)) +
 	       worker_cpu_ns(worker_find(getpid(), 'c', 0));
 }
 
-/* Keeps the ring full for a while; returns the workers' share of a CPU in per cent. */
+/* Keep the ring full for LOAD_MS; return the workers' share of a CPU in per cent. */
 static unsigned int load_percent(struct unit *u, struct blk_request *req, unsigned int nr)
 {
 	uint64_t time = worker_time();
@@ -137,7 +137,7 @@ static unsigned int load_percent(struct unit *u, struct blk_request *req, unsign
 	return (worker_time() - time) / 10000 / (now_ms() - start);
 }
 
-/* Since 6.18 the scheduler throttles tasks at their return to userspace, where kernel threads never go. */
+/* Since 6.18 tasks are throttled when they return to userspace, which kernel threads do not. */
 static bool kernel_throttles_its_threads(void)
 {
 	unsigned int version, patchlevel;
@@ -178,7 +178,7 @@ static void *attach_from_a_thread(void *arg)
 	return (void *)(long)vhost_blk_attach(&u->dev, u->disk);
 }
 
-/* A manager may have put the threads that emulate CPUs, one of which attaches, apart. */
+/* The thread that attaches may be in a threaded cgroup of its own. */
 static void workers_join_the_main_threads_cgroup(void **state)
 {
 	struct unit *u = *state;
@@ -199,8 +199,7 @@ static void workers_join_the_main_threads_cgroup(void **state)
 		expect_in_cgroup(worker_find(getpid(), "sc"[i], 0));
 }
 
-/* Who was made nice does not get more of the CPU by its disk. */
-static void workers_are_as_nice_as_the_owner(void **state)
+static void workers_inherit_the_nice_value(void **state)
 {
 	enum { NICE = 7 };
 	struct unit *u = *state;
@@ -223,8 +222,8 @@ static void set_ioprio(int ioprio)
 	assert_ok(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, ioprio));
 }
 
-/* How many requests of each class mq-deadline has: real-time, best-effort, idle. */
-static void queued(const char *disk, unsigned int *nr)
+/* Read how many requests of each class mq-deadline has: real-time, best-effort, idle. */
+static unsigned int read_queued(const char *disk, unsigned int *nr)
 {
 	char path[200];
 	FILE *f;
@@ -234,9 +233,10 @@ static void queued(const char *disk, unsigned int *nr)
 	assert_non_null(f);
 	assert_int_equal(fscanf(f, "%u %u %u", &nr[0], &nr[1], &nr[2]), 3);
 	fclose(f);
+	return nr[0] + nr[1] + nr[2];
 }
 
-/* Newer headers make a function of IOPRIO_PRIO_VALUE(). */
+/* IOPRIO_PRIO_VALUE() is an inline function in newer headers. */
 #define RT(level)	(IOPRIO_CLASS_RT << IOPRIO_CLASS_SHIFT | (level))
 #define BE(level)	(IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | (level))
 #define IDLE		(IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT)
@@ -251,13 +251,13 @@ struct priority {
 static const struct priority owner_rt = { RT(2), 0, 0 };
 static const struct priority owner_none = { 0, 0, 1 };
 static const struct priority owner_idle = { IDLE, 0, 2 };
-/* A hint takes priority away, and gives none. */
+/* A hint lowers the priority and does not raise it. */
 static const struct priority idle_hint = { 0, IDLE, 2 };
 static const struct priority rt_hint = { 0, RT(0), 1 };
 static const struct priority be_hint_of_idle = { IDLE, BE(0), 2 };
 static const struct priority be_hint_of_rt = { RT(0), BE(4), 1 };
 static const struct priority rt_hint_of_rt = { RT(4), RT(0), 0 };
-/* No hints: a class or level that is none, more than 16 bits, bits in between. */
+/* Invalid hints: unknown class or level, more than 16 bits. */
 static const struct priority bad_class = { 0, 4 << IOPRIO_CLASS_SHIFT, 1 };
 static const struct priority bad_level = { 0, IDLE | 8, 1 };
 static const struct priority high_bits = { 0, 0x10000 | IDLE, 1 };
@@ -267,11 +267,10 @@ static void priority_reaches_the_scheduler(void **state)
 	struct unit *u = *state;
 	const struct priority *priority = u->param;
 	char below[BACKEND_PATH_MAX], path[200];
-	int64_t end = now_ms() + TIMEOUT_MS;
 	unsigned int nr[3], class;
 	const char *disk;
 
-	/* A disk with a scheduler, over one that keeps its requests waiting. */
+	/* A disk with an I/O scheduler over a suspended one. */
 	unit_suspendable(u, MIB);
 	close(u->disk);
 	snprintf(below, sizeof(below), "%s", u->path);
@@ -292,10 +291,7 @@ static void priority_reaches_the_scheduler(void **state)
 	u->req.header->ioprio = priority->hint;
 	unit_suspend(u, below);
 	vq_submit(&u->vq[0]);
-	do {
-		usleep(1000);
-		queued(disk, nr);
-	} while (nr[0] + nr[1] + nr[2] == 0 && now_ms() < end);
+	WAIT_UNTIL(read_queued(disk, nr));
 	for (class = 0; class < 3; class++)
 		assert_int_equal(nr[class], class == priority->class);
 	unit_resume(u);
@@ -317,7 +313,7 @@ int main(int argc, char **argv)
 		TEST_CGROUP(cpu_max_limits_workers),
 		{ "workers_join_the_main_threads_cgroup", workers_join_the_main_threads_cgroup,
 		  cgroup_setup, threads_teardown, NULL },
-		TEST(workers_are_as_nice_as_the_owner),
+		TEST(workers_inherit_the_nice_value),
 		TEST_ON(priority_reaches_the_scheduler, owner_rt),
 		TEST_ON(priority_reaches_the_scheduler, owner_none),
 		TEST_ON(priority_reaches_the_scheduler, owner_idle),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The dirty log: each page that the device wrote to, and no other. */
+/* The dirty log has each page that the device has written to, and no other. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -10,7 +10,7 @@
 #define LOG_SIZE	(256 * KIB)	/* bytes: a bit for each page below 8 GiB */
 #define LOGGED		(FEATURES | BIT64(VHOST_F_LOG_ALL))
 
-static uint8_t pages[LOG_SIZE];	/* that should be logged */
+static uint8_t expected[LOG_SIZE];
 
 static const enum disk_io file = DISK_FILE;
 static const enum disk_io direct = DISK_DIRECT;
@@ -21,7 +21,7 @@ static uint8_t *log_new(void)
 			    0);
 
 	assert_true(log != MAP_FAILED);
-	memset(pages, 0, LOG_SIZE);
+	memset(expected, 0, LOG_SIZE);
 	return log;
 }
 
@@ -51,7 +51,7 @@ static void log_ring(struct vq *vq, bool on)
 	assert_ok(ioctl(vq->dev->fd, VHOST_SET_VRING_ADDR, &addr));
 }
 
-/* Switches logging of everything as QEMU does. */
+/* Switch logging on or off as QEMU does. */
 static void logging(struct unit *u, bool on)
 {
 	unsigned int i;
@@ -71,36 +71,36 @@ static uint8_t *start_logging(struct unit *u, unsigned int nr, unsigned int num)
 	return log;
 }
 
-static void want(uint64_t gpa, uint64_t len)
+static void expect_dirty(uint64_t gpa, uint64_t len)
 {
 	uint64_t page;
 
 	if (!len)
 		return;
 	for (page = gpa / PAGE; page <= (gpa + len - 1) / PAGE; page++)
-		pages[page / 8] |= 1 << page % 8;
+		expected[page / 8] |= 1 << page % 8;
 }
 
-static void want_memory(struct unit *u, const void *p, uint64_t len)
+static void expect_dirty_memory(struct unit *u, const void *p, uint64_t len)
 {
-	want(guest_address(&u->mem, p), len);
+	expect_dirty(guest_address(&u->mem, p), len);
 }
 
-static void want_segments(const struct vq_segment *segment, unsigned int nr)
+static void expect_dirty_segments(const struct vq_segment *segment, unsigned int nr)
 {
 	while (nr--) {
-		want(segment->addr, segment->len);
+		expect_dirty(segment->addr, segment->len);
 		segment++;
 	}
 }
 
-/* A small used ring is one page, which the device writes to whatever it does. */
-static void want_rings(struct unit *u)
+/* Expect the used rings, which are one page if small and change with each request. */
+static void expect_dirty_rings(struct unit *u)
 {
 	unsigned int i;
 
 	for (i = 0; i < u->nr_vqs; i++)
-		want_memory(u, u->vq[i].used, 1);
+		expect_dirty_memory(u, u->vq[i].used, 1);
 }
 
 static bool logged(const uint8_t *log, uint64_t gpa)
@@ -108,19 +108,19 @@ static bool logged(const uint8_t *log, uint64_t gpa)
 	return log[gpa / PAGE / 8] >> gpa / PAGE % 8 & 1;
 }
 
-/* Compares, and starts both anew. When the device is detached, all is logged. */
+/* Detach, which completes the log, compare it, clear both and attach again. */
 static void expect_log(struct unit *u, uint8_t *log)
 {
 	uint64_t gpa;
 
 	unit_detach(u);
 	for (gpa = 0; gpa < LOG_SIZE * 8 * PAGE; gpa += PAGE) {
-		if (logged(log, gpa) != logged(pages, gpa))
+		if (logged(log, gpa) != logged(expected, gpa))
 			fail_msg("page %#llx is %slogged", (unsigned long long)gpa,
 				 logged(log, gpa) ? "" : "not ");
 	}
 	memset(log, 0, LOG_SIZE);
-	memset(pages, 0, LOG_SIZE);
+	memset(expected, 0, LOG_SIZE);
 	unit_attach(u);
 }
 
@@ -145,7 +145,7 @@ static const struct layout layouts[] = {
 	{ 4, { { 7 * PAGE, 1 }, { 5 * PAGE, 1 }, { 3 * PAGE, 1 }, { PAGE, 509 } } },
 };
 
-/* Puts a request on the ring whose status byte is alone on its page. */
+/* Submit a request whose status byte is elsewhere. */
 static void submit_apart(struct unit *u, struct blk_request *req, uint32_t type, uint64_t sector,
 			 const struct vq_segment *data, unsigned int nr, uint8_t *status)
 {
@@ -162,17 +162,17 @@ static void submit_apart(struct unit *u, struct blk_request *req, uint32_t type,
 	vq_submit(req->vq);
 }
 
-/* One request, and the log of it: what is wanted already, the status byte, the ring. */
+/* Do one request and check its log: what is expected already, the status byte and the ring. */
 static void log_one(struct unit *u, uint8_t *log, uint32_t type, uint64_t sector,
 		    const struct vq_segment *data, unsigned int nr, int status, uint32_t used_len)
 {
-	/* Alone on its page, and the last that is on it. */
+	/* The last byte of a page of its own. */
 	uint8_t *byte = (uint8_t *)unit_alloc(u, PAGE) + PAGE - 1;
 
 	submit_apart(u, &u->req, type, sector, data, nr, byte);
 	expect_end(&u->req, status, used_len);
-	want_memory(u, byte, 1);
-	want_rings(u);
+	expect_dirty_memory(u, byte, 1);
+	expect_dirty_rings(u);
 	expect_log(u, log);
 }
 
@@ -196,7 +196,7 @@ static void data_of_all_layouts(void **state)
 			len += data[j].len;
 		}
 		/* Read: data, status, ring. */
-		want_segments(data, j);
+		expect_dirty_segments(data, j);
 		log_one(u, log, VIRTIO_BLK_T_IN, 1, data, j, VIRTIO_BLK_S_OK, len + 1);
 		/* Write: status and ring. */
 		log_one(u, log, VIRTIO_BLK_T_OUT, 1, data, j, VIRTIO_BLK_S_OK, 1);
@@ -210,18 +210,18 @@ static void data_across_regions(void **state)
 	uint8_t *log;
 
 	unit_any_disk(u, DISK_SIZE);
-	/* One after the other for the guest, but not for the host. */
+	/* Contiguous for the guest, but not for the host. */
 	assert_ok(guest_memory_add(&u->mem, 0x40000000 + 2 * PAGE, PAGE));
 	assert_ok(guest_memory_add(&u->mem, 0x40000000, PAGE));
 	assert_ok(guest_memory_add(&u->mem, 0x40000000 + PAGE, PAGE));
 	log = start_logging(u, 1, 16);
 	data.addr = 0x40000000 + PAGE / 2;
 	data.len = 2 * PAGE;
-	want_segments(&data, 1);
+	expect_dirty_segments(&data, 1);
 	log_one(u, log, VIRTIO_BLK_T_IN, 0, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
 }
 
-/* Reads into pages that were pinned before are no different. */
+/* Reads into pinned pages are logged. */
 static void pinned_pages(void **state)
 {
 	struct unit *u = *state;
@@ -240,18 +240,18 @@ static void pinned_pages(void **state)
 	buf = (char *)unit_alloc(u, 4 * PAGE) + PAGE / 2;
 	data = unit_segment(u, buf, 3 * PAGE);
 	for (i = 1; i < 4; i++) {
-		/* The write pins them, since the log was looked at detached. */
+		/* The write pins them again after the detach of expect_log(). */
 		assert_int_equal(unit_io_on(u, &write, VIRTIO_BLK_T_OUT, i, buf, 3 * PAGE),
 				 VIRTIO_BLK_S_OK);
-		want_memory(u, write.status, 1);
+		expect_dirty_memory(u, write.status, 1);
 		assert_int_equal(unit_stats(u, 0).pin_misses, 4 * i);
-		want_segments(&data, 1);
+		expect_dirty_segments(&data, 1);
 		log_one(u, log, VIRTIO_BLK_T_IN, i, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
 		assert_int_equal(unit_stats(u, 0).pin_misses, 4 * i);
 	}
 }
 
-/* What the guest sees at two addresses is dirty at both. */
+/* Memory with two guest addresses is dirty at both. */
 static void memory_at_two_addresses(void **state)
 {
 	const uint64_t alias = 0x50000000;
@@ -273,19 +273,19 @@ static void memory_at_two_addresses(void **state)
 	table->regions[1].guest_phys_addr = alias;
 	table->regions[1].memory_size = 2 * PAGE;
 	table->regions[1].userspace_addr = (uintptr_t)memory + PAGE;
-	/* The table may change while the rings run, and the log goes on. */
+	/* The table may change while the rings run. */
 	assert_ok(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, table));
 	free(table);
 
 	data = unit_segment(u, memory, 2 * PAGE);
-	want_segments(&data, 1);
-	want(alias, PAGE);
+	expect_dirty_segments(&data, 1);
+	expect_dirty(alias, PAGE);
 	log_one(u, log, VIRTIO_BLK_T_IN, 0, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
 
 	data.addr = alias + PAGE;
 	data.len = PAGE;
-	want_segments(&data, 1);
-	want_memory(u, memory + 2 * PAGE, PAGE);
+	expect_dirty_segments(&data, 1);
+	expect_dirty_memory(u, memory + 2 * PAGE, PAGE);
 	log_one(u, log, VIRTIO_BLK_T_IN, 0, &data, 1, VIRTIO_BLK_S_OK, data.len + 1);
 }
 
@@ -307,9 +307,9 @@ static void large_requests(void **state)
 	assert_ok(blk_add(&req, VIRTIO_BLK_T_IN, 0, data, ARRAY_SIZE(data)));
 	vq_submit(&u->vq[0]);
 	expect_end(&req, VIRTIO_BLK_S_OK, ARRAY_SIZE(data) * PAGE + 1);
-	want_segments(data, ARRAY_SIZE(data));
-	want_memory(u, req.status, 1);
-	want_rings(u);
+	expect_dirty_segments(data, ARRAY_SIZE(data));
+	expect_dirty_memory(u, req.status, 1);
+	expect_dirty_rings(u);
 	expect_log(u, log);
 }
 
@@ -340,15 +340,15 @@ static void serial_number(void **state)
 	log = start_logging(u, 1, 16);
 	memory = unit_alloc(u, 4 * PAGE);
 
-	/* 20 bytes in two pieces on three pages; the rest of the buffer stays as it is. */
+	/* 20 bytes in two segments on three pages; the rest of the buffer is not written to. */
 	data[0] = unit_segment(u, memory + PAGE - 3, 10);
 	data[1] = unit_segment(u, memory + 2 * PAGE, 2 * PAGE);
-	want_segments(data, 1);
-	want(data[1].addr, 10);
+	expect_dirty_segments(data, 1);
+	expect_dirty(data[1].addr, 10);
 	log_one(u, log, VIRTIO_BLK_T_GET_ID, 0, data, 2, VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
 }
 
-/* Half of the data was read when the error came. */
+/* The second half of the data is on bad sectors. */
 static void reads_that_fail(void **state)
 {
 	struct null_blk spec = { .size_mib = 16 };
@@ -363,7 +363,7 @@ static void reads_that_fail(void **state)
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 	log = start_logging(u, 1, 16);
 	data = unit_segment(u, unit_alloc(u, 2 * PAGE), 2 * PAGE);
-	want_segments(&data, 1);
+	expect_dirty_segments(&data, 1);
 	log_one(u, log, VIRTIO_BLK_T_IN, 0, &data, 1, VIRTIO_BLK_S_IOERR, 1);
 }
 
@@ -381,10 +381,10 @@ static void used_ring_of_several_pages(void **state)
 	unit_detach(u);
 	assert_true(logged(log, guest_address(&u->mem, u->vq[0].used)));
 	assert_true(logged(log, guest_address(&u->mem, (char *)u->vq[0].used + PAGE)));
-	/* The event index is behind the last entry. */
+	/* The event index follows the last entry. */
 	assert_true(logged(log, guest_address(&u->mem, (void *)vq_avail_event_word(&u->vq[0]))));
-	want_memory(u, u->vq[0].used, 3 * PAGE);
-	want_memory(u, u->req.status, 1);
+	expect_dirty_memory(u, u->vq[0].used, 3 * PAGE);
+	expect_dirty_memory(u, u->req.status, 1);
 	expect_log(u, log);
 }
 
@@ -407,9 +407,9 @@ static void requests_in_flight_at_switch_on(void **state)
 	assert_int_equal(*status, STATUS_UNSET);
 	unit_resume(u);
 	expect_end(&u->req, VIRTIO_BLK_S_OK, data.len + 1);
-	want_segments(&data, 1);
-	want_memory(u, status, 1);
-	want_rings(u);
+	expect_dirty_segments(&data, 1);
+	expect_dirty_memory(u, status, 1);
+	expect_dirty_rings(u);
 	expect_log(u, log);
 }
 
@@ -430,14 +430,14 @@ static void each_ring_logs(void **state)
 	}
 	for (i = 0; i < ARRAY_SIZE(req); i++) {
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
-		want_memory(u, memory + 2 * i * PAGE, PAGE);
-		want_memory(u, req[i].status, 1);
+		expect_dirty_memory(u, memory + 2 * i * PAGE, PAGE);
+		expect_dirty_memory(u, req[i].status, 1);
 	}
-	want_rings(u);
+	expect_dirty_rings(u);
 	expect_log(u, log);
 }
 
-/* QEMU gives a larger log when memory is added. Together the two miss nothing. */
+/* QEMU sets another log when memory is added. The two together have all pages. */
 static void log_moves_while_requests_run(void **state)
 {
 	struct blk_request req[64];
@@ -458,8 +458,8 @@ static void log_moves_while_requests_run(void **state)
 			struct vq_segment data = unit_segment(u, memory + at, 3 * PAGE);
 
 			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
-			want_segments(&data, 1);
-			want_memory(u, req[i].status, 1);
+			expect_dirty_segments(&data, 1);
+			expect_dirty_memory(u, req[i].status, 1);
 		}
 		vq_submit(&u->vq[0]);
 		for (i = 0; i < 8; i++)
@@ -470,7 +470,7 @@ static void log_moves_while_requests_run(void **state)
 	unit_detach(u);
 	for (i = 0; i < LOG_SIZE; i++)
 		log[i] |= other[i];
-	want_rings(u);
+	expect_dirty_rings(u);
 	expect_log(u, log);
 }
 
@@ -481,15 +481,14 @@ static void nothing_while_it_is_off(void **state)
 	uint8_t *log = log_new();
 	char *buf;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	buf = unit_alloc(u, MIB);
 	assert_ok(set_log_base(u, log));
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, MIB), VIRTIO_BLK_S_OK);
 	unit_detach(u);
 	assert_memory_equal(log, none, LOG_SIZE);
 
-	/* Nor after a migration that was cancelled. */
+	/* Nor after a cancelled migration. */
 	unit_attach(u);
 	logging(u, true);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, MIB), VIRTIO_BLK_S_OK);
@@ -507,8 +506,7 @@ static void features_change_only_for_logging(void **state)
 	uint8_t *log = log_new();
 	unsigned int bit;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	assert_ok(set_log_base(u, log));
 	for (bit = VIRTIO_BLK_F_SEG_MAX; bit <= VIRTIO_F_VERSION_1; bit++) {
 		uint64_t offered;
@@ -533,9 +531,8 @@ static void bad_logs_are_refused(void **state)
 	struct unit *u = *state;
 	uint8_t *log = log_new();
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
-	/* While logging is off, the ring's base can be anything. */
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
+	/* While logging is off the log's base is not checked. */
 	assert_ok(set_log_base(u, beyond));
 	assert_errno(set_features(u, LOGGED), EFAULT);
 	expect_alive(u);
@@ -552,8 +549,8 @@ static void bad_logs_are_refused(void **state)
 	expect_alive(u);
 }
 
-/* The guest must not go on with what a migration would leave behind. */
-static void log_is_gone(void **state)
+/* Writes that cannot be logged stop the ring. */
+static void log_is_unmapped(void **state)
 {
 	struct unit *u = *state;
 	uint8_t *log;
@@ -598,7 +595,7 @@ int main(int argc, char **argv)
 		TEST_ON(nothing_while_it_is_off, direct),
 		TEST_ON(features_change_only_for_logging, file),
 		TEST_ON(bad_logs_are_refused, file),
-		TEST_ON(log_is_gone, direct),
+		TEST_ON(log_is_unmapped, direct),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

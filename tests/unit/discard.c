@@ -15,7 +15,6 @@
 #define DISCARD		BIT64(VIRTIO_BLK_F_DISCARD)
 #define WRITE_ZEROES	BIT64(VIRTIO_BLK_F_WRITE_ZEROES)
 #define SECURE_ERASE	BIT64(VIRTIO_BLK_F_SECURE_ERASE)
-#define ALL		(DISCARD | WRITE_ZEROES | SECURE_ERASE)
 
 typedef struct virtio_blk_discard_write_zeroes range_t;
 
@@ -23,15 +22,23 @@ static const uint32_t range_types[] = {
 	VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE,
 };
 
-/* How many of range_types a kind of disk takes. */
+/* Return how many of range_types a kind of disk supports. */
 static unsigned int nr_types(const struct disk_kind *kind)
 {
 	return kind->on == ON_ERASABLE ? 3 : 2;
 }
 
-static void start(struct unit *u, uint64_t features, unsigned int num)
+static void start_with_ranges(struct unit *u, unsigned int num)
 {
-	unit_start_with(u, FEATURES | features, 1, num);
+	unit_start_with(u, RANGE_FEATURES, 1, num);
+}
+
+/* Start on a new disk of a kind, with pattern 1 in its first bytes. */
+static void start_on_disk(struct unit *u, const struct disk_kind *kind, size_t filled)
+{
+	open_disk(u, kind);
+	disk_fill(u->disk, 0, filled, 1);
+	start_with_ranges(u, 16);
 }
 
 static range_t range(uint64_t sector, uint32_t nr, uint32_t flags)
@@ -39,7 +46,7 @@ static range_t range(uint64_t sector, uint32_t nr, uint32_t flags)
 	return (range_t) { .sector = sector, .num_sectors = nr, .flags = flags };
 }
 
-/* One request with these ranges; returns its status. */
+/* Do one request with these ranges; return its status. */
 static int io(struct unit *u, uint32_t type, const range_t *ranges, unsigned int nr)
 {
 	range_t *list = unit_alloc(u, nr * sizeof(*list));
@@ -59,7 +66,7 @@ static void expect_byte(int fd, uint64_t offset, size_t len, char byte)
 
 	assert_non_null(buf);
 	assert_int_equal(pread(fd, buf, len, offset), len);
-	/* The page cache makes zeroes of what it has to drop and cannot, such as a part of a page. */
+	/* The page cache zeroes what it cannot drop, such as a part of a page. */
 	for (i = 0; i < len && (buf[i] == byte || (cached && !buf[i])); i++)
 		;
 	free(buf);
@@ -73,14 +80,14 @@ static void expect_zero(int fd, uint64_t offset, size_t len)
 	expect_byte(fd, offset, len, 0);
 }
 
-/* What a request of this type has left behind. */
+/* Check the data that a request of this type leaves. */
 static void expect_gone(int fd, uint64_t offset, size_t len, uint32_t type)
 {
 	expect_byte(fd, offset, len, type == VIRTIO_BLK_T_SECURE_ERASE ? BACKEND_ERASED : 0);
 }
 
-/* By the file that holds the disk's data. */
-static uint64_t space_taken(struct unit *u)
+/* Return the bytes that the file with the disk's data uses. */
+static uint64_t space_used(struct unit *u)
 {
 	int fd = open(u->file, O_RDWR | O_CLOEXEC);
 	struct stat st;
@@ -92,20 +99,18 @@ static uint64_t space_taken(struct unit *u)
 	return st.st_blocks * 512;
 }
 
-/* Two ranges are gone, what lies around them is not. */
+/* Check that a request of two ranges changes these and no others. */
 static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed)
 {
 	range_t two[] = { range(MIB / 512, MIB / 512, flags), range(3 * MIB / 512, 1024, flags) };
 	uint64_t before = 0, after;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, DISK_SIZE);
 	assert_ok(fsync(u->disk));
 	if (u->file[0])
-		before = space_taken(u);
+		before = space_used(u);
 	assert_int_equal(io(u, type, two, 2), VIRTIO_BLK_S_OK);
-	/* What a reader of the device itself finds, and what the guest reads. */
+	/* The host reads the same as the guest. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3 * MIB / 512, unit_alloc(u, 512 * KIB),
 				 512 * KIB), VIRTIO_BLK_S_OK);
 	expect_gone(u->disk, MIB, MIB, type);
@@ -116,7 +121,7 @@ static void two_ranges(struct unit *u, uint32_t type, uint32_t flags, bool freed
 	assert_int_equal(backend_size(u->disk), DISK_SIZE);
 	if (!u->file[0])
 		return;
-	after = space_taken(u);
+	after = space_used(u);
 	if (freed)
 		assert_true(before - after >= MIB + 512 * KIB);
 	else
@@ -143,7 +148,7 @@ static void erases(void **state)
 	two_ranges(*state, VIRTIO_BLK_T_SECURE_ERASE, 0, false);
 }
 
-/* A guest to which discard was not offered does not punch holes by another name. */
+/* Without the feature for discard the flag to unmap does not free space. */
 static void unmap_needs_discard(void **state)
 {
 	struct unit *u = *state;
@@ -151,16 +156,16 @@ static void unmap_needs_discard(void **state)
 
 	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start(u, WRITE_ZEROES, 16);
+	unit_start_with(u, FEATURES | WRITE_ZEROES, 1, 16);
 	assert_ok(fsync(u->disk));
-	before = space_taken(u);
+	before = space_used(u);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 4096, UNMAP), VIRTIO_BLK_S_OK);
 	expect_zero(u->disk, 0, 2 * MIB);
 	expect_disk(u->disk, 2 * MIB, MIB, 1);
-	assert_true(space_taken(u) >= before);
+	assert_true(space_used(u) >= before);
 }
 
-/* Zeroes, writes and reads at random places agree with a model of the disk. */
+/* Zeroes, writes and reads of random sectors agree with a model of the disk. */
 static void random_zeroes_agree_with_a_model(void **state)
 {
 	enum { ROUNDS = 200, MOST = 512 };
@@ -173,14 +178,14 @@ static void random_zeroes_agree_with_a_model(void **state)
 	unsigned int i;
 
 	open_disk(u, kind);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	model = calloc(1, DISK_SIZE);
 	copy = aligned_alloc(4096, DISK_SIZE);
 	buf = unit_alloc(u, MOST * SECTOR_SIZE);
 	assert_non_null(model);
 	assert_non_null(copy);
 	for (i = 0; i < ROUNDS; i++) {
-		/* Few places, so that they overlap. */
+		/* In a small part of the disk, so that they overlap. */
 		uint64_t sector = random_next(&seed) % (2 * MOST) / block * block;
 		uint32_t nr = (1 + random_next(&seed) % (MOST / block)) * block;
 		uint8_t *at = model + sector * SECTOR_SIZE;
@@ -207,7 +212,7 @@ static void random_zeroes_agree_with_a_model(void **state)
 	}
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	unit_detach(u);
-	/* Without what the page cache holds. */
+	/* From the disk, not from the page cache. */
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
 	assert_memory_equal(copy, model, DISK_SIZE);
@@ -222,9 +227,7 @@ static void at_any_sector(struct unit *u, uint32_t type)
 	};
 	unsigned int i;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, DISK_SIZE);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
 		assert_int_equal(unit_range(u, type, part[i].sector, part[i].nr, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
@@ -251,17 +254,17 @@ static void erase_at_any_sector(void **state)
 	expect_gone(u->disk, 9 * SECTOR_SIZE, 7 * SECTOR_SIZE, VIRTIO_BLK_T_SECURE_ERASE);
 }
 
-/* The cache is dropped in another way then. */
+/* On a device that the host has claimed the page cache is invalidated in another way. */
 static void device_is_claimed(void **state)
 {
 	struct unit *u = *state;
-	int holder;
+	int claim;
 
 	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	holder = open(u->path, O_RDONLY | O_EXCL | O_CLOEXEC);
-	assert_ok(holder);
-	start(u, ALL, 64);
+	claim = open(u->path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	assert_ok(claim);
+	start_with_ranges(u, 64);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 3, 1000, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 2048, 1000, 0), VIRTIO_BLK_S_OK);
 	expect_disk(u->disk, 0, 3 * SECTOR_SIZE, 1);
@@ -269,10 +272,10 @@ static void device_is_claimed(void **state)
 	expect_disk(u->disk, 1003 * SECTOR_SIZE, 1045 * SECTOR_SIZE, 1);
 	expect_zero(u->disk, 2048 * SECTOR_SIZE, 1000 * SECTOR_SIZE);
 	expect_disk(u->disk, 3048 * SECTOR_SIZE, DISK_SIZE - 3048 * SECTOR_SIZE, 1);
-	close(holder);
+	close(claim);
 }
 
-/* Nothing is touched by a request of which any part is refused. */
+/* A request with one invalid range changes nothing. */
 static void invalid_ranges_are_refused(void **state)
 {
 	static const struct {
@@ -302,9 +305,7 @@ static void invalid_ranges_are_refused(void **state)
 	range_t three[3];
 	unsigned int i, t;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, DISK_SIZE);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		for (t = 0; t < nr_types(u->param); t++) {
 			if (bad[i].type && bad[i].type != range_types[t])
@@ -328,9 +329,7 @@ static void lists_must_be_whole(void **state)
 	unsigned int i, t;
 	range_t *list;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, MIB, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, MIB);
 	list = unit_alloc(u, 65536);
 	for (i = 0; i < 65536 / sizeof(*list); i++)
 		list[i] = range(i % 64 * 8, 8, 0);
@@ -340,7 +339,7 @@ static void lists_must_be_whole(void **state)
 					 VIRTIO_BLK_S_IOERR);
 			assert_int_equal(u->req.used_len, 1);
 		}
-		/* An empty list has nothing wrong in it; neither has an empty range. */
+		/* An empty list and an empty range are valid. */
 		assert_int_equal(unit_io(u, range_types[t], 0, NULL, 0), VIRTIO_BLK_S_OK);
 		assert_int_equal(unit_range(u, range_types[t], 16, 0, 0), VIRTIO_BLK_S_OK);
 	}
@@ -355,9 +354,7 @@ static void wrong_direction_is_an_error(void **state)
 	unsigned int t;
 	range_t *list;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, MIB, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, MIB);
 	list = unit_alloc(u, 64);
 	list[0] = range(8, 8, 0);
 	chain[0] = unit_segment(u, u->req.header, 16);
@@ -365,7 +362,7 @@ static void wrong_direction_is_an_error(void **state)
 	chain[2] = unit_segment(u, list + 1, 16);
 	chain[3] = unit_segment(u, u->req.status, 1);
 	for (t = 0; t < nr_types(u->param); t++) {
-		/* The list for the device to write, and one of each. */
+		/* All of the list is writable for the device, or half of it. */
 		unsigned int nr_out;
 
 		for (nr_out = 1; nr_out <= 2; nr_out++) {
@@ -379,17 +376,17 @@ static void wrong_direction_is_an_error(void **state)
 	expect_alive(u);
 }
 
-static void need_their_features(void **state)
+static void types_need_their_features(void **state)
 {
 	static const uint64_t features[] = { DISCARD, WRITE_ZEROES, SECURE_ERASE };
 	struct unit *u = *state;
 	unsigned int t;
 
-	/* Which could do all of them. */
+	/* The disk supports all types. */
 	open_disk(u, &erasable_direct);
 	disk_fill(u->disk, 0, MIB, 1);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++) {
-		start(u, ALL & ~features[t], 16);
+		unit_start_with(u, RANGE_FEATURES & ~features[t], 1, 16);
 		assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 		expect_disk(u->disk, 0, MIB, 1);
 		vhost_blk_close(&u->dev);
@@ -397,14 +394,12 @@ static void need_their_features(void **state)
 	}
 }
 
-static void what_the_backend_cannot_do(void **state)
+static void unsupported_by_the_backend(void **state)
 {
 	struct unit *u = *state;
 	const struct disk_kind *kind = u->param;
 
-	open_disk(u, kind);
-	disk_fill(u->disk, 0, MIB, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, kind, MIB);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, 8, 8, 0), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
 	if (kind->no_discard)
@@ -412,7 +407,7 @@ static void what_the_backend_cannot_do(void **state)
 	expect_disk(u->disk, 0, MIB, 1);
 }
 
-static void read_only_backends_are_not_touched(void **state)
+static void read_only_backends_are_not_changed(void **state)
 {
 	struct unit *u = *state;
 	unsigned int t;
@@ -421,14 +416,14 @@ static void read_only_backends_are_not_touched(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	close(u->disk);
 	unit_disk(u, u->path, O_RDONLY | ((const struct disk_kind *)u->param)->flags);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	for (t = 0; t < ARRAY_SIZE(range_types); t++)
 		assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_IOERR);
 	expect_disk(u->disk, 0, MIB, 1);
 	expect_alive(u);
 }
 
-/* Logical blocks of 4 KiB: not touched in part. */
+/* A part of a logical block of 4 KiB is not changed. */
 static void parts_of_a_block(void **state)
 {
 	static const struct { uint64_t sector; uint32_t nr; } part[] = {
@@ -439,9 +434,7 @@ static void parts_of_a_block(void **state)
 	unsigned int i;
 	uint8_t *buf;
 
-	open_disk(u, kind);
-	disk_fill(u->disk, 0, MIB, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, kind, MIB);
 	buf = unit_alloc(u, 65536);
 	for (i = 0; i < ARRAY_SIZE(part); i++) {
 		uint64_t sector = part[i].sector;
@@ -450,7 +443,7 @@ static void parts_of_a_block(void **state)
 		if (kind->on == ON_ERASABLE)
 			assert_int_equal(unit_range(u, VIRTIO_BLK_T_SECURE_ERASE, sector, nr, 0),
 					 VIRTIO_BLK_S_IOERR);
-		/* The page cache takes the rest. */
+		/* The page cache takes the other types. */
 		if (!(kind->flags & O_DIRECT))
 			continue;
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0), VIRTIO_BLK_S_IOERR);
@@ -466,13 +459,13 @@ static void parts_of_a_block(void **state)
 	expect_disk(u->disk, 0, MIB, 1);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, 8192), VIRTIO_BLK_S_OK);
 	expect_pattern(buf, 8192, 4096, 1);
-	/* At any byte of memory, but whole blocks of the disk. */
+	/* Whole blocks of the disk from unaligned memory. */
 	pattern_fill(buf + 3, 8192, 65536, 2);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 128, buf + 3, 8192), VIRTIO_BLK_S_OK);
 	expect_disk(u->disk, 65536, 8192, 2);
 }
 
-/* The longest list, cut into descriptors anywhere; header and list in one descriptor. */
+/* The longest list, cut into descriptors anywhere; header and list share a descriptor. */
 static void lists_in_pieces(void **state)
 {
 	static const uint32_t cut[] = { 16 * MAX_RANGES, 16, 7, 1000, 4095 };
@@ -484,12 +477,12 @@ static void lists_in_pieces(void **state)
 	char *area, *p;
 
 	open_disk(u, &erasable_direct);
-	start(u, ALL, 1024);
+	start_with_ranges(u, 1024);
 	assert_ok(blk_request_init(&u->req, &u->vq[0], 1024));
 	area = unit_alloc(u, 65536);
 	for (c = 0; c < ARRAY_SIZE(cut); c++) {
 		disk_fill(u->disk, 0, DISK_SIZE, c);
-		/* Every other 16 KiB. */
+		/* Every second 16 KiB. */
 		for (i = 0; i < MAX_RANGES; i++)
 			((range_t *)(area + 16))[i] = range(i * 64, 32, 0);
 		memset(area, 0, 16);
@@ -499,7 +492,7 @@ static void lists_in_pieces(void **state)
 		n = 0;
 		for (p = area; left; p += len, left -= len) {
 			len = left < cut[c] ? left : cut[c];
-			/* With the header in the first of them. */
+			/* The first has the header, too. */
 			if (!n && cut[c] >= 16)
 				len = left < cut[c] + 16 ? left : cut[c] + 16;
 			piece[n++] = unit_segment(u, p, len);
@@ -516,14 +509,12 @@ static void lists_in_pieces(void **state)
 	}
 }
 
-static void list_is_gone(void **state)
+static void list_is_unmapped(void **state)
 {
 	struct unit *u = *state;
 	char *area;
 
-	open_disk(u, &null_direct);
-	disk_fill(u->disk, 0, MIB, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, &null_direct, MIB);
 	area = unit_alloc(u, 8192);
 	((range_t *)(area + 4096))[-1] = range(8, 8, 0);
 	assert_ok(munmap(area + 4096, 4096));
@@ -553,7 +544,7 @@ static void *change_ranges(void *arg)
 	return NULL;
 }
 
-/* A list that changes while it is looked at is either refused or one of what it was. */
+/* A list that changes while it is parsed is refused, or done as one of its versions. */
 static void list_changes_while_parsed(void **state)
 {
 	unsigned int i, tries = 3000 / unit_slower(), ended[3] = { 0 };
@@ -563,9 +554,7 @@ static void list_changes_while_parsed(void **state)
 	range_t *list;
 	int status;
 
-	open_disk(u, u->param);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start(u, ALL, 16);
+	start_on_disk(u, u->param, DISK_SIZE);
 	list = unit_alloc(u, 4096);
 	changer.range = list;
 	assert_int_equal(pthread_create(&thread, NULL, change_ranges, &changer), 0);
@@ -576,14 +565,14 @@ static void list_changes_while_parsed(void **state)
 	}
 	changer.stop = true;
 	pthread_join(thread, NULL);
-	/* 16 sectors from the middle on are the most that any valid mixture touches. */
+	/* Any valid mixture is within 16 sectors from the middle. */
 	expect_disk(u->disk, 0, DISK_SIZE / 2, 1);
 	expect_disk(u->disk, DISK_SIZE / 2 + 16 * SECTOR_SIZE, DISK_SIZE / 2 - 16 * SECTOR_SIZE, 1);
 	expect_alive(u);
 }
 
-/* More of them than helpers can hold, on a device that takes a second for each. */
-static void others_are_not_held_up(void **state)
+/* Ranges that wait for the device, more than can be offloaded, do not block other requests. */
+static void others_are_not_blocked(void **state)
 {
 	enum { NR = 400 };
 	struct unit *u = *state;
@@ -598,13 +587,13 @@ static void others_are_not_held_up(void **state)
 	disk_fill(u->disk, 0, MIB, 1);
 	assert_ok(fsync(u->disk));
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
-	start(u, ALL, 1024);
+	start_with_ranges(u, 1024);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
 	unit_suspend(u, u->path);
 	for (i = 0; i < NR; i++)
 		unit_submit_range(u, &req[i], range_types[i % 2], MIB / 512 + i * 32, 32, 0);
-	/* From the cache, into the cache, and a helper's work without the disk. */
+	/* From the page cache and into it. */
 	for (i = 0; i < 16; i++) {
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i * 8, buf, 4096), VIRTIO_BLK_S_OK);
 		expect_pattern(buf, 4096, i * 4096, 1);
@@ -618,7 +607,7 @@ static void others_are_not_held_up(void **state)
 	free(req);
 }
 
-/* A frozen file system takes neither holes nor zeroes, and holds up nothing but them. */
+/* Ranges and writes to a frozen file system wait until it is thawed, and do not block reads. */
 static void frozen_file_system(void **state)
 {
 	enum { NR = 300 };
@@ -631,12 +620,12 @@ static void frozen_file_system(void **state)
 	open_disk(u, u->param);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
-	start(u, ALL, 1024);
+	start_with_ranges(u, 1024);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
 	unit_freeze(u, ((const struct disk_kind *)u->param)->dir);
-	/* One in three a write: more than there can be helpers of all kinds together. */
+	/* One in three is a write; more than can be offloaded at once, of all types together. */
 	for (i = 0; i < NR; i++) {
 		if (i % 3 < 2)
 			unit_submit_range(u, &req[i], range_types[i % 3], 4096 + i * 8, 8, 0);
@@ -644,8 +633,7 @@ static void frozen_file_system(void **state)
 			unit_submit_one(u, &req[i], VIRTIO_BLK_T_OUT, 4096 + i * 8, buf, 4096);
 	}
 	expect_reads(u, 0, 64, 16);
-	usleep(QUIET_MS * 1000);
-	blk_reap(&u->vq[0]);
+	ASSERT_NEVER(blk_reap(&u->vq[0]));
 	for (i = 0; i < NR; i++)
 		assert_false(req[i].done);
 	unit_thaw(u);
@@ -655,7 +643,7 @@ static void frozen_file_system(void **state)
 	free(req);
 }
 
-/* More writes than one kind of helper takes at a time: reads have their own. */
+/* More writes than can be offloaded at once do not block reads. */
 static void many_writes_to_a_frozen_file_system(void **state)
 {
 	enum { NR = 600 };
@@ -668,7 +656,7 @@ static void many_writes_to_a_frozen_file_system(void **state)
 	open_disk(u, &ext4_file);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	assert_ok(fsync(u->disk));
-	start(u, ALL, 1024);
+	start_with_ranges(u, 1024);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
@@ -683,7 +671,6 @@ static void many_writes_to_a_frozen_file_system(void **state)
 	free(req);
 }
 
-/* A backend that fails fails the request. */
 static void failing_device(void **state)
 {
 	static const struct { uint32_t type, flags; } how[] = {
@@ -696,7 +683,7 @@ static void failing_device(void **state)
 
 	unit_half_failing(u, DISK_SIZE);
 	disk_fill(u->disk, 0, DISK_SIZE / 2, 1);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	for (i = 0; i < ARRAY_SIZE(how); i++) {
 		assert_int_equal(unit_range(u, how[i].type, half, 8, how[i].flags),
 				 VIRTIO_BLK_S_IOERR);
@@ -707,7 +694,7 @@ static void failing_device(void **state)
 	expect_alive(u);
 }
 
-/* An ENOSPC is an error of the backend, and the file does not grow. */
+/* -ENOSPC fails the request, and the file does not grow. */
 static void full_file_system(void **state)
 {
 	struct unit *u = *state;
@@ -716,7 +703,7 @@ static void full_file_system(void **state)
 	assert_ok(backend_tmpfs(dir, MIB));
 	assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
 	unit_disk(u, u->path, O_RDWR);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, 0),
 			 VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS, UNMAP),
@@ -727,7 +714,7 @@ static void full_file_system(void **state)
 
 static const bool pausing, detaching = true;
 
-/* Half a terabyte of zeroes to write, and nobody left to wait for it; who waits for it can be killed. */
+/* A kill of the owner ends requests for half a terabyte of zeroes, and a detach that waits. */
 static void owner_dies(void **state)
 {
 	enum { NR = 16 };
@@ -745,7 +732,7 @@ static void owner_dies(void **state)
 		range_t *list;
 		unsigned int i;
 
-		start(u, ALL, 64);
+		start_with_ranges(u, 64);
 		unit_requests(req, NR, &u->vq[0]);
 		list = unit_alloc(u, 4096);
 		for (i = 0; i < MAX_RANGES; i++)
@@ -762,8 +749,7 @@ static void owner_dies(void **state)
 		_exit(1);
 	}
 	assert_int_equal(read(go[0], &(char){ 0 }, 1), 1);
-	usleep(QUIET_MS * 1000);
-	expect_workers(pid, 2);
+	ASSERT_NEVER(worker_count(pid) != 2);
 	begin = now_ms();
 	kill(pid, SIGKILL);
 	assert_int_equal(child_wait(pid), 256 + SIGKILL);
@@ -773,7 +759,7 @@ static void owner_dies(void **state)
 	close(go[1]);
 }
 
-/* Neither from dirty pages, which would be written over what was erased, nor from clean ones. */
+/* Neither dirty pages, which are written back, nor clean ones in the page cache bring it back. */
 static void erased_data_stays_away(void **state)
 {
 	static const uint64_t start_of[] = { MIB, 3 * MIB, 5 * MIB };
@@ -783,7 +769,7 @@ static void erased_data_stays_away(void **state)
 	char *buf;
 
 	open_disk(u, &erasable_cached);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	buf = unit_alloc(u, MIB);
 	disk_fill(u->disk, 0, 2 * MIB, 1);
 	assert_ok(fsync(u->disk));
@@ -819,7 +805,7 @@ static void ranges_are_counted_by_type(void **state)
 	unsigned int t, i;
 
 	open_disk(u, &erasable_direct);
-	start(u, ALL, 16);
+	start_with_ranges(u, 16);
 	for (t = 0; t < ARRAY_SIZE(count); t++) {
 		for (i = 0; i <= t; i++)
 			assert_int_equal(unit_range(u, range_types[t], 8, 8, 0), VIRTIO_BLK_S_OK);
@@ -843,7 +829,7 @@ static struct vhost_blk_limits limits_of(struct unit *u, int fd)
 	return limits;
 }
 
-static void bad_limits_calls(void **state)
+static void limits_of_bad_arguments(void **state)
 {
 	struct unit *u = *state;
 	struct vhost_blk_limits limits = { 0 };
@@ -851,7 +837,7 @@ static void bad_limits_calls(void **state)
 	void *page;
 
 	unit_memfd(u, MIB);
-	/* Nobody's device: there is nothing to own yet. */
+	/* The call needs no owner. */
 	u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
 	assert_ok(u->dev.fd);
 	limits_of(u, u->disk);
@@ -912,7 +898,7 @@ static void limits_of_a_device(void **state)
 			       "opt_blks=64 opt_xferlen_exp=3 lbpu=1 unmap_max_blocks=1024 "
 			       "unmap_granularity=16 write_same_length=512"));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
-	unit_open(u, FEATURES | ALL);
+	unit_open(u, RANGE_FEATURES);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.logical_block_size, 4096);
 	assert_int_equal(limits.physical_block_size, 16384);
@@ -923,7 +909,7 @@ static void limits_of_a_device(void **state)
 	assert_int_equal(limits.discard_sector_alignment, 16 * 8);
 	assert_int_equal(limits.max_write_zeroes_sectors, 512 * 8);
 
-	/* They bind. */
+	/* They are enforced. */
 	unit_vqs(u, 1, 16);
 	unit_attach(u);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, 0, 1024 * 8, 0), VIRTIO_BLK_S_OK);
@@ -940,7 +926,7 @@ static void limits_without_an_offload(void **state)
 	struct vhost_blk_limits limits;
 
 	open_disk(u, &null_no_discard);
-	unit_open(u, FEATURES | ALL);
+	unit_open(u, RANGE_FEATURES);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.max_discard_sectors, 0);
 	assert_int_equal(limits.max_discard_seg, 0);
@@ -952,7 +938,7 @@ static void limits_of_an_erasable_device(void **state)
 {
 	struct unit *u = *state;
 	const struct disk_kind *kind = u->param;
-	/* The device takes 3001. */
+	/* The device's limit is 3001. */
 	unsigned int most = kind->block_size == 4096 ? 3000 : 3001;
 	unsigned int block = (kind->block_size ?: SECTOR_SIZE) / SECTOR_SIZE;
 	range_t two[] = { range(0, block, 0), range(block, most + block, 0) };
@@ -960,13 +946,13 @@ static void limits_of_an_erasable_device(void **state)
 
 	open_disk(u, kind);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_open(u, FEATURES | ALL);
+	unit_open(u, RANGE_FEATURES);
 	limits = limits_of(u, u->disk);
 	assert_int_equal(limits.max_secure_erase_sectors, most);
 	assert_int_equal(limits.max_secure_erase_seg, MAX_RANGES);
 	assert_int_equal(limits.secure_erase_sector_alignment, 16);
 
-	/* The first binds, for each range; the last is a wish. */
+	/* The first is enforced for each range; the alignment is advice. */
 	unit_vqs(u, 1, 16);
 	unit_attach(u);
 	assert_int_equal(io(u, VIRTIO_BLK_T_SECURE_ERASE, two, 2), VIRTIO_BLK_S_IOERR);
@@ -1046,22 +1032,22 @@ int main(int argc, char **argv)
 		TEST_ON(wrong_direction_is_an_error, tmpfs_file),
 		TEST_ON(wrong_direction_is_an_error, null_direct),
 		TEST_ON(wrong_direction_is_an_error, erasable_direct),
-		TEST(need_their_features),
-		TEST_ON(what_the_backend_cannot_do, tmpfs_file),
-		TEST_ON(what_the_backend_cannot_do, null_no_discard),
-		TEST_ON(what_the_backend_cannot_do, loop_direct),
-		TEST_ON(what_the_backend_cannot_do, scsi_direct),
-		TEST_ON(read_only_backends_are_not_touched, tmpfs_file),
-		TEST_ON(read_only_backends_are_not_touched, null_direct),
-		TEST_ON(read_only_backends_are_not_touched, erasable_direct),
+		TEST(types_need_their_features),
+		TEST_ON(unsupported_by_the_backend, tmpfs_file),
+		TEST_ON(unsupported_by_the_backend, null_no_discard),
+		TEST_ON(unsupported_by_the_backend, loop_direct),
+		TEST_ON(unsupported_by_the_backend, scsi_direct),
+		TEST_ON(read_only_backends_are_not_changed, tmpfs_file),
+		TEST_ON(read_only_backends_are_not_changed, null_direct),
+		TEST_ON(read_only_backends_are_not_changed, erasable_direct),
 		TEST_ON(parts_of_a_block, scsi_4k_direct),
 		TEST_ON(parts_of_a_block, erasable_4k_direct),
 		TEST_ON(parts_of_a_block, erasable_4k_cached),
 		TEST(lists_in_pieces),
-		TEST(list_is_gone),
+		TEST(list_is_unmapped),
 		TEST_ON(list_changes_while_parsed, tmpfs_file),
 		TEST_ON(list_changes_while_parsed, null_direct),
-		TEST(others_are_not_held_up),
+		TEST(others_are_not_blocked),
 		TEST_ON(frozen_file_system, ext4_file),
 		TEST_ON(frozen_file_system, xfs_direct),
 		TEST(many_writes_to_a_frozen_file_system),
@@ -1071,7 +1057,7 @@ int main(int argc, char **argv)
 		TEST_ON(owner_dies, detaching),
 		TEST(erased_data_stays_away),
 		TEST(ranges_are_counted_by_type),
-		TEST(bad_limits_calls),
+		TEST(limits_of_bad_arguments),
 		TEST(limits_of_a_file),
 		TEST(limits_of_a_device),
 		TEST(limits_without_an_offload),

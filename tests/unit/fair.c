@@ -1,62 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A flooded queue leaves others their share, one of its device and one of another device. */
+/* A flooded queue leaves other queues, of its device and of another device, their share. */
 #define _GNU_SOURCE
 #include "unit.h"
 
 #define RING		1024
 #define FLOOD_READ	(64 * KIB)
-/* The numbers of the two queues, be they of one device or of two. */
+/* The two queues, of one device or of two. */
 #define FLOODED		0
 #define LONE		1
 
-/* What is asked of the flooded queue. */
-struct load {
+/* The requests on the flooded queue. */
+struct flood {
 	struct null_blk disk;
 	unsigned int requests;
-	unsigned int most;	/* served, on average, while one waits on the other queue */
+	unsigned int most;	/* completed on average between two of the other queue */
 };
 
-static const struct load flood = {
+static const struct flood fast_flood = {
 	.disk = { .size_mib = 16, .forgets = true },
 	.requests = 25 * RING, .most = RING / 2,
 };
 
-/* The disk takes fewer requests than the ring has: all stand in its line. */
-static const struct load slow_flood = {
+/* The disk takes fewer requests at a time than the ring has, so all wait for it. */
+static const struct flood slow_flood = {
 	.disk = { .size_mib = 16, .forgets = true, .delay_us = 1000, .queue_depth = 64 },
 	.requests = 10 * RING, .most = 2 * RING,
 };
 
-struct service {
-	const struct load *load;
-	bool one_cpu;		/* for all workers; the drivers have the other */
+struct setting {
+	const struct flood *flood;
+	bool one_cpu;		/* for all workers; the drivers run on the other */
 	uint32_t poll_us;
 	uint64_t pin;
 };
 
-static const struct service anywhere = { .load = &flood };
-static const struct service anywhere_polling = { .load = &flood, .poll_us = UINT32_MAX };
-static const struct service one_cpu = { .load = &flood, .one_cpu = true };
-static const struct service one_cpu_polling = {
-	.load = &flood, .one_cpu = true, .poll_us = UINT32_MAX,
+static const struct setting anywhere = { .flood = &fast_flood };
+static const struct setting anywhere_polling = { .flood = &fast_flood, .poll_us = UINT32_MAX };
+static const struct setting one_cpu = { .flood = &fast_flood, .one_cpu = true };
+static const struct setting one_cpu_polling = {
+	.flood = &fast_flood, .one_cpu = true, .poll_us = UINT32_MAX,
 };
 
-static const struct service one_cpu_pinned = {
-	.load = &flood, .one_cpu = true, .poll_us = UINT32_MAX, .pin = MIB,
+static const struct setting one_cpu_pinned = {
+	.flood = &fast_flood, .one_cpu = true, .poll_us = UINT32_MAX, .pin = MIB,
 };
 
-static const struct service slow_disk = { .load = &slow_flood };
-static const struct service slow_disk_one_cpu = { .load = &slow_flood, .one_cpu = true };
+static const struct setting slow_disk = { .flood = &slow_flood };
+static const struct setting slow_disk_one_cpu = { .flood = &slow_flood, .one_cpu = true };
 
 /* The second device, and its disk. */
 static struct vhost_blk other;
 static int other_disk;
 
 static struct {
-	const struct load *load;
+	const struct flood *flood;
 	struct vq *vq;
 	struct blk_request req[RING];
-	struct vq_segment data;	/* of all of them */
+	struct vq_segment data;	/* of all requests */
 	bool failed;
 	bool over;
 	bool started;
@@ -68,10 +68,10 @@ static bool flood_add(struct blk_request *req)
 	return blk_add(req, VIRTIO_BLK_T_IN, 0, &flooded.data, 1) >= 0;
 }
 
-/* Keeps the ring full. Assertions are for the test's own thread only. */
+/* Keep the ring full. Only the test's own thread may use assertions. */
 static void *flood_run(void *arg)
 {
-	unsigned int i, left = flooded.load->requests;
+	unsigned int i, left = flooded.flood->requests;
 	struct vring_used_elem elem;
 	void *cookie;
 
@@ -94,57 +94,57 @@ static void *flood_run(void *arg)
 }
 
 static void start_queue(struct unit *u, struct vhost_blk *dev, unsigned int queue,
-			const struct service *service)
+			const struct setting *setting)
 {
-	struct vhost_vring_state poll = { .index = queue, .num = service->poll_us };
-	struct vhost_blk_pin_limit pin = { .bytes = service->pin };
+	struct vhost_vring_state poll = { .index = queue, .num = setting->poll_us };
+	struct vhost_blk_pin_limit pin = { .bytes = setting->pin };
 
 	assert_ok(vq_setup(&u->vq[queue], dev, queue, RING));
 	assert_ok(ioctl(dev->fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &poll));
 	assert_ok(ioctl(dev->fd, VHOST_BLK_SET_PIN_LIMIT, &pin));
 }
 
-static void start(struct unit *u, const struct service *service, bool two_devices)
+static void start_two_queues(struct unit *u, const struct setting *setting, bool two_devices)
 {
 	char path[BACKEND_PATH_MAX];
 
-	unit_null(u, &service->load->disk, O_RDWR | O_DIRECT);
+	unit_null(u, &setting->flood->disk, O_RDWR | O_DIRECT);
 	unit_open(u, FEATURES);
-	start_queue(u, &u->dev, FLOODED, service);
+	start_queue(u, &u->dev, FLOODED, setting);
 	if (two_devices) {
-		assert_ok(backend_null(path, &service->load->disk));
+		assert_ok(backend_null(path, &setting->flood->disk));
 		other_disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 		assert_ok(other_disk);
 		assert_ok(vhost_blk_open(&other, &u->mem, FEATURES));
 	}
-	start_queue(u, two_devices ? &other : &u->dev, LONE, service);
+	start_queue(u, two_devices ? &other : &u->dev, LONE, setting);
 	unit_attach(u);
 	if (two_devices)
 		assert_ok(vhost_blk_attach(&other, other_disk));
 	unit_request(&u->req, &u->vq[LONE]);
 
-	flooded.load = service->load;
+	flooded.flood = setting->flood;
 	flooded.vq = &u->vq[FLOODED];
 	unit_requests(flooded.req, RING, flooded.vq);
 	flooded.data = unit_segment(u, unit_alloc(u, FLOOD_READ), FLOOD_READ);
 }
 
-/* Does one request after the other until the flood is over. */
+/* Do one request after the other until the flood is over. */
 static void expect_share(struct unit *u, bool two_devices)
 {
-	const struct service *service = u->param;
+	const struct setting *setting = u->param;
 	unsigned long long cpu_ns[2] = { 0 };
 	unsigned int i, requests = 0;
 	pid_t worker[4];
 	int64_t begin, ms;
 
-	start(u, service, two_devices);
+	start_two_queues(u, setting, two_devices);
 	for (i = 0; i < ARRAY_SIZE(worker); i++) {
 		worker[i] = worker_find(getpid(), "sc"[i % 2], i / 2);
-		if (service->one_cpu)
+		if (setting->one_cpu)
 			unit_bind(worker[i], 0);
 	}
-	if (service->one_cpu)
+	if (setting->one_cpu)
 		unit_bind(0, 1);
 	expect_alive(u);
 
@@ -161,9 +161,9 @@ static void expect_share(struct unit *u, bool two_devices)
 
 	assert_false(flooded.failed);
 	print_message("%u requests beside %u of the flood, workers had %llu %% and %llu %% of a CPU\n",
-		      requests, service->load->requests, cpu_ns[LONE] / 10000 / ms,
+		      requests, setting->flood->requests, cpu_ns[LONE] / 10000 / ms,
 		      cpu_ns[FLOODED] / 10000 / ms);
-	assert_true(requests * service->load->most >= service->load->requests);
+	assert_true(requests * setting->flood->most >= setting->flood->requests);
 }
 
 static void beside_a_flooded_queue(void **state)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The fuzzers' short lists: seeds that once failed, and some that come every day. */
+/* The fuzzers' seed lists: seeds that have failed once, and some random ones. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -7,7 +7,7 @@
 
 #define LIST_TIMEOUT_S	600
 
-/* Grace periods are what rings that stop all the time mostly wait for. */
+/* Rings that stop all the time mostly wait for grace periods. */
 #define RCU_EXPEDITED	"/sys/kernel/rcu_expedited"
 
 static void run_list(const char *name)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Rings and data behind a virtual IOMMU, which a thread of the test plays. */
+/* Rings and data behind a virtual IOMMU, which is a thread of the test. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -13,12 +13,13 @@
 #define PAGES		(GUEST_SIZE / PAGE)
 #define RING		256	/* entries: the descriptor table is one page */
 #define IOMMU_FEATURES	(FEATURES | BIT64(VIRTIO_F_ACCESS_PLATFORM))
-/* The memory table says another address than the IOMMU, so that they are not taken for each other. */
+/* The memory table has other addresses than the IOMMU, so that using the wrong one fails. */
 #define TABLE_GPA	0x40000000ULL
 
-enum answer { ANSWER, HOLD, DENY };
+/* The reply to a miss: an update, none until reply_to(), or access denied. */
+enum reply { REPLY_UPDATE, REPLY_LATER, REPLY_FAULT };
 
-/* Translates the addresses that the tests use as guest-physical ones, page by page. */
+/* The IOMMU maps each page of GUEST_GPA to GUEST_SIZE, by default to the guest memory there. */
 struct iommu {
 	struct unit *u;
 	pthread_t thread;
@@ -26,9 +27,9 @@ struct iommu {
 	bool v1;			/* message format */
 	volatile bool stop;
 	unsigned int delay_ms;
-	char *host[PAGES];		/* NULL is where the address says */
+	char *host[PAGES];		/* NULL: the default */
 	uint8_t perm[PAGES];
-	enum answer answer[PAGES];
+	enum reply reply[PAGES];
 	unsigned int misses[PAGES];
 	unsigned int all_misses;
 };
@@ -78,8 +79,8 @@ static int invalidate(uint64_t iova, uint64_t size)
 	return send_message(iommu.u->dev.fd, iommu.v1, &msg);
 }
 
-/* As a miss has no size, its answer needs none. */
-static int deny(uint64_t iova)
+/* A miss has no size, so the reply needs none. */
+static int send_fault(uint64_t iova)
 {
 	const struct vhost_iotlb_msg msg = {
 		.iova = iova, .type = VHOST_IOTLB_ACCESS_FAIL,
@@ -108,7 +109,7 @@ static bool read_miss(uint64_t *iova)
 	return true;
 }
 
-static void *serve(void *arg)
+static void *reply_to_misses(void *arg)
 {
 	struct pollfd pfd = { .fd = iommu.u->dev.fd, .events = POLLIN };
 	unsigned int page;
@@ -123,17 +124,17 @@ static void *serve(void *arg)
 		pthread_mutex_lock(&iommu.lock);
 		iommu.misses[page]++;
 		iommu.all_misses++;
-		if (iommu.answer[page] == ANSWER)
+		if (iommu.reply[page] == REPLY_UPDATE)
 			update_page(page);
-		else if (iommu.answer[page] == DENY)
-			deny(iova);
+		else if (iommu.reply[page] == REPLY_FAULT)
+			send_fault(iova);
 		pthread_mutex_unlock(&iommu.lock);
 	}
 	return NULL;
 }
 
-/* A device behind the IOMMU with rings of RING entries, nothing mapped. */
-static void open_rings(struct unit *u, unsigned int nr)
+/* Open a device behind the IOMMU and set up rings of RING entries; nothing is mapped. */
+static void open_behind_iommu(struct unit *u, unsigned int nr)
 {
 	uint64_t backend_features = iommu.v1 ? 0 : BIT64(VHOST_BACKEND_F_IOTLB_MSG_V2);
 	struct guest_region *region = &u->mem.region[0];
@@ -145,22 +146,22 @@ static void open_rings(struct unit *u, unsigned int nr)
 	assert_ok(vhost_blk_set_memory(&u->dev));
 	region->gpa = GUEST_GPA;
 	assert_ok(fcntl(u->dev.fd, F_SETFL, O_RDWR | O_NONBLOCK));
-	assert_false(pthread_create(&iommu.thread, NULL, serve, NULL));
+	assert_false(pthread_create(&iommu.thread, NULL, reply_to_misses, NULL));
 	unit_vqs(u, nr, RING);
 }
 
-static void start_rings(struct unit *u, unsigned int nr)
+static void start_behind_iommu(struct unit *u, unsigned int nr)
 {
-	open_rings(u, nr);
+	open_behind_iommu(u, nr);
 	unit_attach(u);
 }
 
-/* The same with a disk of pattern 1. */
-static void start(struct unit *u, unsigned int nr)
+/* The same on a memfd of pattern 1. */
+static void start_on_memfd_behind_iommu(struct unit *u, unsigned int nr)
 {
 	unit_memfd(u, DISK_SIZE);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start_rings(u, nr);
+	start_behind_iommu(u, nr);
 }
 
 static int setup(void **state)
@@ -180,33 +181,33 @@ static int teardown(void **state)
 	return unit_teardown(state);
 }
 
-static void set_answer(const void *p, size_t len, enum answer answer)
+static void set_reply(const void *p, size_t len, enum reply reply)
 {
 	uint64_t iova = guest_address(&iommu.u->mem, p);
 	unsigned int page;
 
 	pthread_mutex_lock(&iommu.lock);
 	for (page = page_of(iova); page <= page_of(iova + len - 1); page++)
-		iommu.answer[page] = answer;
+		iommu.reply[page] = reply;
 	pthread_mutex_unlock(&iommu.lock);
 }
 
-/* Takes the mapping away and has the next misses there answered that way. */
-static void unmap(const void *p, size_t len, enum answer answer)
+/* Invalidate a mapping and set the reply to the next misses there. */
+static void unmap(const void *p, size_t len, enum reply reply)
 {
-	set_answer(p, len, answer);
+	set_reply(p, len, reply);
 	assert_ok(invalidate(guest_address(&iommu.u->mem, p), len));
 }
 
-/* Answers what was held. */
-static void release(const void *p, size_t len)
+/* Map memory, be there a miss to reply to or not. */
+static void reply_to(const void *p, size_t len)
 {
 	uint64_t iova = guest_address(&iommu.u->mem, p);
 	unsigned int page;
 
 	pthread_mutex_lock(&iommu.lock);
 	for (page = page_of(iova); page <= page_of(iova + len - 1); page++) {
-		iommu.answer[page] = ANSWER;
+		iommu.reply[page] = REPLY_UPDATE;
 		assert_ok(update_page(page));
 	}
 	pthread_mutex_unlock(&iommu.lock);
@@ -224,16 +225,10 @@ static unsigned int misses_at(const void *p)
 
 static void wait_for_miss(const void *p, unsigned int nr)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (misses_at(p) < nr) {
-		if (now_ms() > end)
-			fail_msg("%u misses, expected %u", misses_at(p), nr);
-		usleep(1000);
-	}
+	WAIT_UNTIL(misses_at(p) >= nr);
 }
 
-/* A request each part of which has a page of its own. */
+/* A request each of whose parts has a page of its own. */
 struct spread {
 	struct blk_request req;
 	char *data;
@@ -273,23 +268,18 @@ static void expect_waiting(struct vq *vq)
 {
 	uint16_t used = vq_used_idx(vq);
 
-	usleep(QUIET_MS * 1000);
-	assert_int_equal(vq_used_idx(vq), used);
+	ASSERT_NEVER(vq_used_idx(vq) != used);
 	assert_int_equal(event_count(vq->err), 0);
 }
 
-/* Waits for the end of a request that is not published yet. */
+/* Wait for the status of a request that is not in the used ring yet. */
 static void wait_for_status(const struct blk_request *req)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (*(volatile uint8_t *)req->status == STATUS_UNSET) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
+	WAIT_UNTIL(*(volatile uint8_t *)req->status != STATUS_UNSET);
 }
 
-static void works(struct unit *u)
+/* Write, read and invalidate the buffer by turns. */
+static void expect_io_with_invalidations(struct unit *u)
 {
 	char *buf = unit_alloc(u, 16 * PAGE);
 	unsigned int i;
@@ -306,37 +296,37 @@ static void works(struct unit *u)
 	assert_int_equal(event_count(u->vq[0].err), 0);
 }
 
-static void serves_what_it_asks_for(void **state)
+static void addresses_are_translated(void **state)
 {
 	struct unit *u = *state;
 
-	start(u, 1);
-	works(u);
-	/* The ring's three pages, the request's one, and the data as often as it was invalidated. */
+	start_on_memfd_behind_iommu(u, 1);
+	expect_io_with_invalidations(u);
+	/* The ring's three pages, the request's one, and the data after each invalidation. */
 	assert_in_range(iommu.all_misses, 4 + 16 * 16, 8 + 16 * 16);
 }
 
-static void serves_with_old_messages(void **state)
+static void addresses_are_translated_with_v1_messages(void **state)
 {
 	iommu.v1 = true;
-	start(*state, 1);
-	works(*state);
+	start_on_memfd_behind_iommu(*state, 1);
+	expect_io_with_invalidations(*state);
 }
 
-static void slow_answers(void **state)
+static void slow_replies(void **state)
 {
 	struct unit *u = *state;
 	struct spread s;
 
 	iommu.delay_ms = 20;
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	spread_init(u, &s, &u->vq[0], 8);
 	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
 	expect_read(&s, 0);
 }
 
-/* Pages that a request needs, one after the other. */
-static unsigned int places(struct spread *s, const void **place)
+/* List the pages that a request needs, one after the other; return their number. */
+static unsigned int pages_of(struct spread *s, const void **page)
 {
 	const struct vq *vq = s->req.vq;
 	const void *all[] = {
@@ -344,29 +334,29 @@ static unsigned int places(struct spread *s, const void **place)
 		s->data + PAGE, s->req.status,
 	};
 
-	memcpy(place, all, sizeof(all));
+	memcpy(page, all, sizeof(all));
 	return ARRAY_SIZE(all);
 }
 
 static void each_miss_is_waited_for(void **state)
 {
-	const void *place[8];
+	const void *page[8];
 	struct unit *u = *state;
 	struct blk_request other;
 	unsigned int i, j, nr, before;
 	struct spread s;
 
-	start(u, 2);
+	start_on_memfd_behind_iommu(u, 2);
 	unit_request(&other, &u->vq[1]);
 	expect_alive(u);
 	spread_init(u, &s, &u->vq[0], 2);
-	nr = places(&s, place);
+	nr = pages_of(&s, page);
 	for (i = 0; i < nr; i++) {
-		before = misses_at(place[i]);
-		unmap(place[i], 1, HOLD);
+		before = misses_at(page[i]);
+		unmap(page[i], 1, REPLY_LATER);
 		spread_submit(&s, VIRTIO_BLK_T_IN, i);
-		wait_for_miss(place[i], before + 1);
-		/* Neither the guest's kicks nor what another queue asks for make it ask again. */
+		wait_for_miss(page[i], before + 1);
+		/* Neither kicks nor the misses of another queue repeat the message. */
 		for (j = 0; j < 20; j++) {
 			vq_kick(&u->vq[0]);
 			assert_ok(invalidate(guest_address(&u->mem, u->sector), 1));
@@ -374,27 +364,27 @@ static void each_miss_is_waited_for(void **state)
 						    SECTOR_SIZE), VIRTIO_BLK_S_OK);
 		}
 		expect_waiting(&u->vq[0]);
-		assert_int_equal(misses_at(place[i]), before + 1);
-		release(place[i], 1);
+		assert_int_equal(misses_at(page[i]), before + 1);
+		reply_to(page[i], 1);
 		expect_read(&s, i);
 	}
 }
 
-static void denied_addresses_stop_the_ring(void **state)
+static void faults_stop_the_ring(void **state)
 {
-	const void *place[8];
+	const void *page[8];
 	struct unit *u = *state;
 	struct blk_request other;
 	unsigned int i, nr;
 	struct spread s;
 
-	start(u, 2);
+	start_on_memfd_behind_iommu(u, 2);
 	unit_request(&other, &u->vq[1]);
 	expect_alive(u);
 	spread_init(u, &s, &u->vq[0], 2);
-	nr = places(&s, place);
+	nr = pages_of(&s, page);
 	for (i = 0; i < nr; i++) {
-		unmap(place[i], 1, DENY);
+		unmap(page[i], 1, REPLY_FAULT);
 		spread_submit(&s, VIRTIO_BLK_T_IN, i);
 		expect_ring_stopped(&u->vq[0]);
 		assert_int_equal(event_count(u->vq[1].err), 0);
@@ -402,14 +392,14 @@ static void denied_addresses_stop_the_ring(void **state)
 				 VIRTIO_BLK_S_OK);
 
 		unit_detach(u);
-		set_answer(place[i], 1, ANSWER);
+		set_reply(page[i], 1, REPLY_UPDATE);
 		assert_ok(vq_restart(&u->vq[0], 0));
 		unit_attach(u);
 		expect_alive(u);
 	}
 }
 
-static void permissions_hold(void **state)
+static void permissions_are_enforced(void **state)
 {
 	static const struct {
 		uint32_t type;
@@ -425,7 +415,7 @@ static void permissions_hold(void **state)
 	unsigned int i, page;
 	struct spread s;
 
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	spread_init(u, &s, &u->vq[0], 1);
 	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
 		memset(s.data, 0x5a, PAGE);
@@ -445,7 +435,7 @@ static void permissions_hold(void **state)
 		unit_attach(u);
 		expect_alive(u);
 	}
-	/* As much as is needed suffices. */
+	/* The permissions that are needed suffice. */
 	iommu.perm[page_of(s.segment[0].addr)] = VHOST_ACCESS_RO;
 	iommu.perm[page_of(s.segment[1].addr)] = VHOST_ACCESS_WO;
 	iommu.perm[page_of(s.segment[2].addr)] = VHOST_ACCESS_WO;
@@ -460,7 +450,7 @@ static void remapped_address(void **state)
 	char *other = unit_alloc(u, PAGE);
 	struct spread s;
 
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	spread_init(u, &s, &u->vq[0], 1);
 	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
 	expect_read(&s, 0);
@@ -479,7 +469,7 @@ static void remapped_address(void **state)
 	expect_read(&s, 16);
 }
 
-/* Pages are kept pinned by where the owner has them, whatever the guest calls them. */
+/* Pages are pinned by their address in the owner, whatever their I/O virtual address. */
 static void remapped_address_with_pinned_pages(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
@@ -490,10 +480,10 @@ static void remapped_address_with_pinned_pages(void **state)
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	start_rings(u, 1);
+	start_behind_iommu(u, 1);
 	unit_detach(u);
 	unit_pin_limit(u, MIB);
-	/* Nor does a queue behind an IOMMU poll. */
+	/* A queue behind an IOMMU does not poll. */
 	unit_poll_timeout(u, 0, UINT32_MAX);
 	unit_attach(u);
 	spread_init(u, &s, &u->vq[0], 1);
@@ -510,7 +500,7 @@ static void remapped_address_with_pinned_pages(void **state)
 
 static void invalidated_in_flight(void **state)
 {
-	enum { NR = 80 };	/* more than are published at once */
+	enum { NR = 80 };	/* more than are added to the used ring at once */
 	struct blk_request req[NR];
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -518,21 +508,21 @@ static void invalidated_in_flight(void **state)
 	char *buf;
 
 	unit_suspendable(u, MIB);
-	start_rings(u, 2);
+	start_behind_iommu(u, 2);
 	unit_requests(req, NR, vq);
 	buf = unit_alloc(u, NR * PAGE);
 	for (i = 0; i < NR; i++) {
 		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
 
-		/* Beforehand, so that all are in flight at the same time. */
+		/* Mapped in advance, so that all are in flight at the same time. */
 		assert_ok(update_page(page_of(data.addr)));
 		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i, &data, 1));
 	}
 	unit_suspend(u, u->path);
 	vq_submit(vq);
 	expect_inflight(u, 0, NR);
-	unmap(u->mem.region[0].host, GUEST_SIZE, ANSWER);
-	unmap(vq->used, 1, HOLD);
+	unmap(u->mem.region[0].host, GUEST_SIZE, REPLY_UPDATE);
+	unmap(vq->used, 1, REPLY_LATER);
 	unit_resume(u);
 	wait_for_miss(vq->used, 2);
 	for (i = 0; i < NR; i++)
@@ -540,7 +530,7 @@ static void invalidated_in_flight(void **state)
 	expect_waiting(vq);
 	assert_int_equal(vq_used_idx(vq), 0);
 	assert_in_range(misses_at(vq->used), 2, 3);
-	release(vq->used, 1);
+	reply_to(vq->used, 1);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
 	expect_alive(u);
@@ -552,83 +542,77 @@ static void detach_while_fetching_waits(void **state)
 	struct vq *vq = &u->vq[0];
 	struct spread s;
 
-	start(u, 2);
+	start_on_memfd_behind_iommu(u, 2);
 	expect_alive(u);
 	spread_init(u, &s, vq, 1);
-	unmap(s.data, 1, HOLD);
+	unmap(s.data, 1, REPLY_LATER);
 	spread_submit(&s, VIRTIO_BLK_T_IN, 5);
 	wait_for_miss(s.data, 1);
 	unit_detach(u);
 	assert_int_equal(vq_get_base(vq), vq_used_idx(vq));
-	/* What was asked for before is not for those who come after. */
-	assert_ok(deny(s.segment[1].addr));
+	/* A reply to the old miss does not count after the attach. */
+	assert_ok(send_fault(s.segment[1].addr));
 	unit_attach(u);
 	wait_for_miss(s.data, 2);
 	expect_waiting(vq);
-	release(s.data, 1);
+	reply_to(s.data, 1);
 	expect_read(&s, 5);
 }
 
 /*
- * A read that a suspended disk has, all of memory being mapped: beforehand, for
- * the late answer to a miss would replace that mapping.
+ * Start with all of memory mapped and a read in flight on a suspended disk. The
+ * memory is mapped before the attach, as a late reply would replace the mapping.
  */
-static void start_suspended(struct unit *u, struct spread *s)
+static void start_with_read_in_flight(struct unit *u, struct spread *s)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	open_rings(u, 1);
+	unit_suspendable(u, MIB);
+	open_behind_iommu(u, 1);
 	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
 	unit_attach(u);
 	spread_init(u, s, &u->vq[0], 1);
 	unit_suspend(u, u->path);
 	spread_submit(s, VIRTIO_BLK_T_IN, 0);
 	expect_inflight(u, 0, 1);
-	/* The ring is looked at once more, and what it then lacked would be asked for. */
-	while (*vq_avail_event_word(&u->vq[0]) != u->vq[0].avail_idx) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
+	/* The worker looks at the ring once more, and would report a miss there. */
+	WAIT_UNTIL(*vq_avail_event_word(&u->vq[0]) == u->vq[0].avail_idx);
 }
 
-/* Has a finished request wait for the used ring. */
-static void finish_unpublished(struct unit *u, struct spread *s)
+/* Complete a request whose used ring is not mapped. */
+static void start_with_deferred_used(struct unit *u, struct spread *s)
 {
 	struct vq *vq = &u->vq[0];
 
-	start_suspended(u, s);
-	unmap(vq->used, 1, HOLD);
+	start_with_read_in_flight(u, s);
+	unmap(vq->used, 1, REPLY_LATER);
 	unit_resume(u);
 	wait_for_miss(vq->used, 1);
 	wait_for_status(&s->req);
 	expect_waiting(vq);
 }
 
-static void detach_while_publishing_waits(void **state)
+static void detach_with_deferred_used(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
 	struct spread s;
 
-	unit_suspendable(u, MIB);
-	finish_unpublished(u, &s);
+	start_with_deferred_used(u, &s);
 	unit_detach(u);
 	assert_int_equal(vq_used_idx(vq), 0);
 	expect_workers(getpid(), 0);
-	release(vq->used, 1);
+	reply_to(vq->used, 1);
 	assert_ok(vq_restart(vq, 0));
 	unit_attach(u);
 	expect_alive(u);
 }
 
-/* Mapped just in time, without an answer to the miss. */
-static void detach_publishes_what_it_can(void **state)
+/* The used ring is mapped in time, without a reply to the miss. */
+static void detach_adds_used_if_mapped(void **state)
 {
 	struct unit *u = *state;
 	struct spread s;
 
-	unit_suspendable(u, MIB);
-	start_suspended(u, &s);
+	start_with_read_in_flight(u, &s);
 	assert_ok(invalidate(GUEST_GPA, GUEST_SIZE));
 	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
 	unit_resume_soon(u);
@@ -642,8 +626,7 @@ static void closed_while_waiting(void **state)
 	struct unit *u = *state;
 	struct spread s;
 
-	unit_suspendable(u, MIB);
-	finish_unpublished(u, &s);
+	start_with_deferred_used(u, &s);
 	iommu.stop = true;
 	pthread_join(iommu.thread, NULL);
 	iommu.thread = 0;
@@ -659,11 +642,10 @@ static void owner_killed_while_waiting(void **state)
 	pid_t pid;
 	char c;
 
-	unit_suspendable(u, MIB);
 	assert_ok(pipe(up));
 	pid = child_fork();
 	if (!pid) {
-		finish_unpublished(u, &s);
+		start_with_deferred_used(u, &s);
 		assert_true(write(up[1], "", 1) == 1);
 		pause();
 	}
@@ -680,21 +662,21 @@ static void used_ring_must_be_writable(void **state)
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
 
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	expect_alive(u);
 	iommu.perm[page_of(guest_address(&u->mem, vq->used))] = VHOST_ACCESS_RO;
-	release(vq->used, 1);
+	reply_to(vq->used, 1);
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, u->sector, SECTOR_SIZE);
 	assert_ok(event_wait(vq->err, TIMEOUT_MS));
 	assert_false(u->req.done);
 	unit_detach(u);
 	iommu.perm[page_of(guest_address(&u->mem, vq->used))] = VHOST_ACCESS_RW;
-	release(vq->used, 1);
+	reply_to(vq->used, 1);
 	unit_attach(u);
 	expect_end(&u->req, VIRTIO_BLK_S_OK, SECTOR_SIZE + 1);
 }
 
-static void wrong_messages_are_refused(void **state)
+static void bad_messages_are_refused(void **state)
 {
 	const struct vhost_iotlb_msg good = {
 		.iova = GUEST_GPA, .size = PAGE, .perm = VHOST_ACCESS_RW,
@@ -707,7 +689,7 @@ static void wrong_messages_are_refused(void **state)
 	unsigned int i;
 	pid_t pid;
 
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	expect_alive(u);
 	for (i = 0; i < ARRAY_SIZE(msg); i++) {
 		msg[i] = good;
@@ -726,7 +708,7 @@ static void wrong_messages_are_refused(void **state)
 	for (i = 0; i < ARRAY_SIZE(msg); i++) {
 		int err = send_message(u->dev.fd, i & 1, &msg[i]);
 
-		/* The core looks at the size first. */
+		/* The core checks the size first. */
 		if (err != (msg[i].size ? -EFAULT : -EINVAL))
 			fail_msg("message %u: %s", i, strerror(-err));
 	}
@@ -784,14 +766,14 @@ static int small_teardown(void **state)
 	return teardown(state) | reload("");
 }
 
-/* Mappings, those of the rings among them, are lost at any time. */
+/* Mappings, those of the rings among them, are evicted at any time. */
 static void small_iotlb(void **state)
 {
 	struct unit *u = *state;
 	struct spread s[8];
 	unsigned int i, j;
 
-	start(u, 1);
+	start_on_memfd_behind_iommu(u, 1);
 	for (i = 0; i < ARRAY_SIZE(s); i++)
 		spread_init(u, &s[i], &u->vq[0], 8);
 	for (j = 0; j < 4; j++) {
@@ -809,7 +791,7 @@ static void chain_larger_than_the_iotlb(void **state)
 	struct blk_request other;
 	struct spread s;
 
-	start(u, 2);
+	start_on_memfd_behind_iommu(u, 2);
 	unit_request(&other, &u->vq[1]);
 	spread_init(u, &s, &u->vq[0], 20);
 	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
@@ -822,22 +804,22 @@ int main(int argc, char **argv)
 {
 #define TEST_IOTLB(fn)	{ #fn, fn, setup, teardown, NULL }
 	const struct CMUnitTest tests[] = {
-		TEST_IOTLB(serves_what_it_asks_for),
-		TEST_IOTLB(serves_with_old_messages),
-		TEST_IOTLB(slow_answers),
+		TEST_IOTLB(addresses_are_translated),
+		TEST_IOTLB(addresses_are_translated_with_v1_messages),
+		TEST_IOTLB(slow_replies),
 		TEST_IOTLB(each_miss_is_waited_for),
-		TEST_IOTLB(denied_addresses_stop_the_ring),
-		TEST_IOTLB(permissions_hold),
+		TEST_IOTLB(faults_stop_the_ring),
+		TEST_IOTLB(permissions_are_enforced),
 		TEST_IOTLB(remapped_address),
 		TEST_IOTLB(remapped_address_with_pinned_pages),
 		TEST_IOTLB(invalidated_in_flight),
 		TEST_IOTLB(detach_while_fetching_waits),
-		TEST_IOTLB(detach_while_publishing_waits),
-		TEST_IOTLB(detach_publishes_what_it_can),
+		TEST_IOTLB(detach_with_deferred_used),
+		TEST_IOTLB(detach_adds_used_if_mapped),
 		TEST_IOTLB(closed_while_waiting),
 		TEST_IOTLB(owner_killed_while_waiting),
 		TEST_IOTLB(used_ring_must_be_writable),
-		TEST_IOTLB(wrong_messages_are_refused),
+		TEST_IOTLB(bad_messages_are_refused),
 		TEST_IOTLB(reading_without_an_iotlb_ends),
 		{ "small_iotlb", small_iotlb, small_setup, small_teardown, NULL },
 		{ "chain_larger_than_the_iotlb", chain_larger_than_the_iotlb, small_setup,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every way to lay a request out in descriptors.
+ * Requests with any layout of their descriptors.
  *
- * Bug 5: the header had to fit one descriptor, though a driver that has
- * accepted VIRTIO_F_ANY_LAYOUT or VIRTIO_F_VERSION_1 may cut a request anywhere.
+ * Bug 5: the header had to fit one descriptor. With VIRTIO_F_ANY_LAYOUT or
+ * VIRTIO_F_VERSION_1 a driver may split a request anywhere.
  */
 #define _GNU_SOURCE
 #include "unit.h"
@@ -12,12 +12,12 @@
 
 #define DISK_SIZE	(1 * MIB)
 #define CHAIN_MAX	64
-#define DATA_LEN	4096
+#define DATA_LEN	PAGE
 
 static const enum disk_io file = DISK_FILE;
 static const enum disk_io direct = DISK_DIRECT;
 
-/* A request in one piece of memory: header, data, status, to be cut up. */
+/* Header, data and status of a request, one after the other in memory, to be split. */
 struct image {
 	struct unit *u;
 	char *mem;
@@ -43,7 +43,7 @@ static uint32_t writable_len(const struct image *im)
 	return 1 + (im->type == VIRTIO_BLK_T_OUT ? 0 : im->data_len);
 }
 
-/* Runs one request whose parts are cut at the given lengths; 0 ends a list. */
+/* Do one request split into segments of the given lengths; 0 ends a list. */
 static void run_cut(struct image *im, struct blk_request *req, uint32_t type, uint64_t sector,
 		    const uint32_t *out, const uint32_t *in, uint64_t seed)
 {
@@ -86,7 +86,7 @@ static const uint32_t header_cuts[][18] = {
 	{ 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 },
 };
 
-static void header_in_pieces(void **state)
+static void split_header(void **state)
 {
 	static const uint32_t read_rest[] = { DATA_LEN, 1, 0 };
 	static const uint32_t write_status[] = { 1, 0 };
@@ -95,9 +95,8 @@ static void header_in_pieces(void **state)
 	uint32_t out[20];
 	unsigned int i, n;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 64);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 64);
 	image_init(&im, u, DATA_LEN);
 	for (i = 0; i < ARRAY_SIZE(header_cuts); i++) {
 		run_cut(&im, &u->req, VIRTIO_BLK_T_IN, 8, header_cuts[i], read_rest, 1);
@@ -120,9 +119,8 @@ static void data_shares_descriptors(void **state)
 	struct unit *u = *state;
 	struct image im;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 64);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 64);
 	image_init(&im, u, DATA_LEN);
 	run_cut(&im, &u->req, VIRTIO_BLK_T_IN, 8, header, all_in, 1);
 	run_cut(&im, &u->req, VIRTIO_BLK_T_IN, 9, header, part_in, 1);
@@ -130,7 +128,7 @@ static void data_shares_descriptors(void **state)
 	run_cut(&im, &u->req, VIRTIO_BLK_T_OUT, 9, part_out, status, 3);
 }
 
-/* Cuts len at random places into at most max pieces. */
+/* Split len at random into at most max segments. */
 static void cut_randomly(uint32_t *cut, uint32_t len, unsigned int max, uint64_t *seed)
 {
 	unsigned int nr = 0;
@@ -153,9 +151,8 @@ static void random_cuts(struct unit *u, unsigned int table_size)
 	uint64_t seed = 7;
 	unsigned int i;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 128);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 128);
 	assert_ok(blk_request_init(&req, &u->vq[0], table_size));
 	image_init(&im, u, DATA_LEN);
 	for (i = 0; i < 150; i++) {
@@ -188,11 +185,10 @@ static void table_at_the_end_of_a_chain(void **state)
 	void *cookie;
 	char *buf;
 
-	unit_memfd(u, DISK_SIZE);
+	start_on_memfd(u, DISK_SIZE, 1, 64);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 64);
-	buf = unit_alloc(u, 4096);
-	table = unit_alloc(u, 4096);
+	buf = unit_alloc(u, PAGE);
+	table = unit_alloc(u, PAGE);
 	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 2);
 	vq->desc[5].addr = guest_address(&u->mem, u->req.header);
 	vq->desc[5].len = 16;
@@ -202,7 +198,7 @@ static void table_at_the_end_of_a_chain(void **state)
 	vq->desc[40].len = 2 * sizeof(*table);
 	vq->desc[40].flags = VRING_DESC_F_INDIRECT;
 	table[0].addr = guest_address(&u->mem, buf);
-	table[0].len = 4096;
+	table[0].len = PAGE;
 	table[0].flags = VRING_DESC_F_WRITE | VRING_DESC_F_NEXT;
 	table[0].next = 1;
 	table[1].addr = guest_address(&u->mem, u->req.status);
@@ -213,12 +209,12 @@ static void table_at_the_end_of_a_chain(void **state)
 	assert_ok(vq_wait(vq, TIMEOUT_MS));
 	assert_true(vq_take(vq, &elem, &cookie));
 	assert_int_equal(elem.id, 5);
-	assert_int_equal(elem.len, 4097);
+	assert_int_equal(elem.len, PAGE + 1);
 	assert_int_equal(*u->req.status, VIRTIO_BLK_S_OK);
-	expect_pattern(buf, 4096, 1024, 1);
+	expect_pattern(buf, PAGE, 1024, 1);
 }
 
-/* Chains that run through the descriptor table back and forth. */
+/* Chains with their descriptors in random order. */
 static void descriptors_in_any_order(void **state)
 {
 	enum { NUM = 64, ROUNDS = 20 };
@@ -229,12 +225,11 @@ static void descriptors_in_any_order(void **state)
 	unsigned int i, round;
 	char *buf;
 
-	unit_memfd(u, DISK_SIZE);
+	start_on_memfd(u, DISK_SIZE, 1, NUM);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, NUM);
 	for (i = 0; i < ARRAY_SIZE(req); i++)
 		unit_request(&req[i], vq);
-	buf = unit_alloc(u, ARRAY_SIZE(req) * 4096);
+	buf = unit_alloc(u, ARRAY_SIZE(req) * PAGE);
 	for (round = 0; round < ROUNDS; round++) {
 		uint16_t order[NUM];
 
@@ -251,48 +246,47 @@ static void descriptors_in_any_order(void **state)
 		vq->free_head = order[0];
 		for (i = 0; i < NUM; i++)
 			vq->next[order[i]] = i + 1 < NUM ? order[i + 1] : NUM;
-		memset(buf, 0, ARRAY_SIZE(req) * 4096);
+		memset(buf, 0, ARRAY_SIZE(req) * PAGE);
 		for (i = 0; i < ARRAY_SIZE(req); i++) {
 			struct vq_segment data[2];
 
-			data[0] = unit_segment(u, buf + i * 4096, 1000);
-			data[1] = unit_segment(u, buf + i * 4096 + 1000, 3096);
+			data[0] = unit_segment(u, buf + i * PAGE, 1000);
+			data[1] = unit_segment(u, buf + i * PAGE + 1000, 3096);
 			assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 9, data, 2));
 		}
 		vq_submit(vq);
 		for (i = 0; i < ARRAY_SIZE(req); i++) {
-			expect_end(&req[i], VIRTIO_BLK_S_OK, 4097);
-			expect_pattern(buf + i * 4096, 4096, i * 9 * SECTOR_SIZE, 1);
+			expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+			expect_pattern(buf + i * PAGE, PAGE, i * 9 * SECTOR_SIZE, 1);
 		}
 	}
 }
 
-/* They carry nothing, wherever they stand. */
+/* Descriptors without data anywhere in a chain. */
 static void empty_descriptors(void **state)
 {
 	struct unit *u = *state;
 	struct vq_segment chain[7];
 	char *buf;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 64);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 64);
-	buf = unit_alloc(u, 4096);
+	buf = unit_alloc(u, PAGE);
 	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 4);
 	chain[0] = unit_segment(u, buf, 0);
 	chain[1] = unit_segment(u, u->req.header, 16);
 	chain[2] = unit_segment(u, buf, 0);
-	chain[3] = unit_segment(u, buf, 4096);
+	chain[3] = unit_segment(u, buf, PAGE);
 	chain[4] = unit_segment(u, buf, 0);
 	chain[5] = unit_segment(u, u->req.status, 1);
 	chain[6] = unit_segment(u, buf, 0);
 	assert_ok(blk_add_chain(&u->req, chain, 3, 4));
 	vq_submit(&u->vq[0]);
-	expect_end(&u->req, VIRTIO_BLK_S_OK, 4097);
-	expect_pattern(buf, 4096, 4 * SECTOR_SIZE, 1);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, PAGE, 4 * SECTOR_SIZE, 1);
 }
 
-/* A device of before version 1, whose driver knows no features at all. */
+/* A legacy driver that has negotiated no feature. */
 static void legacy_ring_without_features(void **state)
 {
 	struct unit *u = *state;
@@ -314,8 +308,8 @@ static void legacy_ring_without_features(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST_ON(header_in_pieces, file),
-		TEST_ON(header_in_pieces, direct),
+		TEST_ON(split_header, file),
+		TEST_ON(split_header, direct),
 		TEST_ON(data_shares_descriptors, file),
 		TEST_ON(data_shares_descriptors, direct),
 		TEST_ON(random_cuts_on_the_ring, file),

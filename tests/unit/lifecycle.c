@@ -18,7 +18,7 @@
 #define DISK_SIZE	(4 * MIB)
 #define NR		32
 
-/* A device of a child, in guest memory that the parent sees too. */
+/* A device of a child, in guest memory that it shares with the parent. */
 struct child_device {
 	struct vhost_blk dev;
 	struct vq vq;
@@ -34,7 +34,7 @@ static void child_start(struct child_device *c, struct guest_memory *mem, int di
 	child_check(!vq_setup(&c->vq, &c->dev, 0, 64));
 	for (i = 0; i < NR; i++)
 		child_check(!blk_request_init(&c->req[i], &c->vq, 3));
-	c->buf = guest_alloc(mem, 0, NR * 4096, 4096);
+	c->buf = guest_alloc(mem, 0, NR * PAGE, PAGE);
 	child_check(c->buf);
 	child_check(!vhost_blk_attach(&c->dev, disk));
 }
@@ -45,11 +45,11 @@ static void child_submit(struct child_device *c, unsigned int nr, uint32_t type)
 
 	for (i = 0; i < nr; i++) {
 		struct vq_segment data = {
-			.addr = guest_address(c->dev.mem, c->buf + i * 4096), .len = 4096,
+			.addr = guest_address(c->dev.mem, c->buf + i * PAGE), .len = PAGE,
 		};
 
 		if (type == VIRTIO_BLK_T_OUT)
-			pattern_fill(c->buf + i * 4096, 4096, i * 4096, 1);
+			pattern_fill(c->buf + i * PAGE, PAGE, i * PAGE, 1);
 		child_check(blk_add(&c->req[i], type, i * 8, &data, 1) >= 0);
 	}
 	vq_submit(&c->vq);
@@ -63,31 +63,39 @@ static void child_finish(struct child_device *c, unsigned int nr)
 		child_check(blk_wait(&c->req[i], TIMEOUT_MS) == VIRTIO_BLK_S_OK);
 }
 
-static void child_works(struct child_device *c)
+static uint64_t child_inflight(struct child_device *c)
+{
+	struct vhost_blk_stats stats = { .index = 0 };
+
+	child_check(!ioctl(c->dev.fd, VHOST_BLK_GET_STATS, &stats));
+	return stats.inflight;
+}
+
+static void child_verifies_io(struct child_device *c)
 {
 	child_submit(c, NR, VIRTIO_BLK_T_OUT);
 	child_finish(c, NR);
-	memset(c->buf, 0, NR * 4096);
+	memset(c->buf, 0, NR * PAGE);
 	child_submit(c, NR, VIRTIO_BLK_T_IN);
 	child_finish(c, NR);
-	child_check(pattern_differs(c->buf, NR * 4096, 0, 1) < 0);
+	child_check(pattern_differs(c->buf, NR * PAGE, 0, 1) < 0);
 }
 
-/* One byte from child to parent or back says "go on". */
+/* Send a byte to the parent or child, which waits for it. */
 static void tell(int fd)
 {
 	if (write(fd, "", 1) != 1)
 		_exit(2);
 }
 
-static int heard(int fd)
+static int told(int fd)
 {
 	char byte;
 
 	return read(fd, &byte, 1) == 1;
 }
 
-/* Puts nr reads on a ring, with nobody waiting for them. */
+/* Submit nr reads and do not wait for them. */
 static void submit_reads(struct unit *u, struct vq *vq, struct blk_request *req, uint8_t *buf,
 			 unsigned int nr)
 {
@@ -95,16 +103,16 @@ static void submit_reads(struct unit *u, struct vq *vq, struct blk_request *req,
 
 	unit_requests(req, nr, vq);
 	for (i = 0; i < nr; i++) {
-		struct vq_segment data = unit_segment(u, buf + i * 4096, 4096);
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
 
 		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
 	}
 	vq_submit(vq);
 }
 
-/* Sees from the rings alone that each request has ended well, once. */
-static void expect_all_ended(struct vq *vq, struct blk_request *req, uint8_t *buf,
-			     unsigned int nr)
+/* Check that each request has completed once and without an error. */
+static void expect_all_completed(struct vq *vq, struct blk_request *req, uint8_t *buf,
+				 unsigned int nr)
 {
 	unsigned int i;
 
@@ -113,9 +121,9 @@ static void expect_all_ended(struct vq *vq, struct blk_request *req, uint8_t *bu
 	for (i = 0; i < nr; i++) {
 		assert_true(req[i].done);
 		assert_int_equal(*req[i].status, VIRTIO_BLK_S_OK);
-		assert_int_equal(req[i].used_len, 4097);
+		assert_int_equal(req[i].used_len, PAGE + 1);
 	}
-	expect_pattern(buf, nr * 4096, 0, 1);
+	expect_pattern(buf, nr * PAGE, 0, 1);
 }
 
 static void workers_live_while_attached(void **state)
@@ -156,31 +164,31 @@ static void workers_are_in_the_owners_cgroup(void **state)
 	if (!pid) {
 		struct child_device c;
 
-		child_check(heard(down[0]));
+		child_check(told(down[0]));
 		child_start(&c, &u->mem, u->disk);
 		tell(up[1]);
-		child_check(heard(down[0]));
-		child_works(&c);
+		child_check(told(down[0]));
+		child_verifies_io(&c);
 		_exit(0);
 	}
 	snprintf(text, sizeof(text), "%d", pid);
 	unit_write(CGROUP "/cgroup.procs", text);
 	tell(down[1]);
-	assert_true(heard(up[0]));
+	assert_true(told(up[0]));
 	for (i = 0; i < 2; i++)
 		expect_in_cgroup(worker_find(pid, "sc"[i], 0));
 	tell(down[1]);
 	assert_int_equal(child_wait(pid), 0);
 	expect_workers(pid, 0);
-	/* Nobody is left in it. */
+	/* No task is left in it. */
 	assert_ok(rmdir(CGROUP));
 }
 
-/* Whether direct I/O can take the buffers, or a helper has to copy. */
-static const unsigned int aligned, odd = 1;
+/* The buffers' offset: the worker submits aligned ones and offloads the others. */
+static const unsigned int aligned, unaligned = 1;
 
-/* The owner's block limits are the device's: at 40 reads a second, 80 take more than one. */
-static void io_limits_of_the_owner_hold(void **state)
+/* The device has the limits of its owner's cgroup: 80 reads take more than a second at 40 IOPS. */
+static void owners_io_limits_apply(void **state)
 {
 	struct null_blk spec = { .size_mib = 4 };
 	struct unit *u = *state;
@@ -201,7 +209,7 @@ static void io_limits_of_the_owner_hold(void **state)
 		struct child_device c;
 		unsigned int i;
 
-		child_check(heard(down[0]));
+		child_check(told(down[0]));
 		child_start(&c, &u->mem, u->disk);
 		c.buf += *(const unsigned int *)u->param;
 		for (i = 0; i < 5; i++) {
@@ -218,7 +226,7 @@ static void io_limits_of_the_owner_hold(void **state)
 	assert_in_range(now_ms() - begin, 1000, TIMEOUT_MS);
 }
 
-/* Bug 11: GET_VRING_BASE was read before the requests in flight had ended. */
+/* Bug 11: GET_VRING_BASE was read before the requests in flight had completed. */
 static void detach_drains(void **state)
 {
 	enum { RINGS = 4 };
@@ -231,24 +239,23 @@ static void detach_drains(void **state)
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_start(u, RINGS, 64);
 	for (i = 0; i < RINGS; i++) {
-		buf[i] = unit_alloc(u, NR * 4096);
+		buf[i] = unit_alloc(u, NR * PAGE);
 		submit_reads(u, &u->vq[i], req[i], buf[i], NR);
 	}
 	usleep(50000);
 	unit_detach(u);
 	for (i = 0; i < RINGS; i++) {
-		/* What was not accepted yet is left for the next attach, and nothing else. */
+		/* Only requests that were not fetched yet are left for the next attach. */
 		uint16_t base = vq_get_base(&u->vq[i]);
 
 		assert_int_equal(vq_used_idx(&u->vq[i]), base);
 		if (base == NR)
-			expect_all_ended(&u->vq[i], req[i], buf[i], NR);
+			expect_all_completed(&u->vq[i], req[i], buf[i], NR);
 	}
-	usleep(QUIET_MS * 1000);
+	expect_workers(getpid(), 0);
 	for (i = 0; i < RINGS; i++)
 		assert_int_equal(vq_used_idx(&u->vq[i]), vq_get_base(&u->vq[i]));
-	expect_workers(getpid(), 0);
-	/* Nothing is lost over the two. */
+	/* No request is lost. */
 	unit_attach(u);
 	for (i = 0; i < RINGS; i++)
 		assert_int_equal(blk_wait(&req[i][NR - 1], TIMEOUT_MS), VIRTIO_BLK_S_OK);
@@ -256,15 +263,15 @@ static void detach_drains(void **state)
 		assert_int_equal(vq_used_idx(&u->vq[i]), NR);
 }
 
-/* Has NR reads in flight, which go on in a moment. */
-static uint8_t *start_in_flight(struct unit *u, struct blk_request *req)
+/* Start with NR reads in flight on a suspended disk, which is about to be resumed. */
+static uint8_t *start_with_reads_in_flight(struct unit *u, struct blk_request *req)
 {
 	uint8_t *buf;
 
 	unit_suspendable(u, DISK_SIZE);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_start(u, 1, 64);
-	buf = unit_alloc(u, NR * 4096);
+	buf = unit_alloc(u, NR * PAGE);
 	unit_suspend(u, u->path);
 	submit_reads(u, &u->vq[0], req, buf, NR);
 	expect_inflight(u, 0, NR);
@@ -272,20 +279,20 @@ static uint8_t *start_in_flight(struct unit *u, struct blk_request *req)
 	return buf;
 }
 
-enum parting { RESET_OWNER, CLOSE };
-static const enum parting reset_owner = RESET_OWNER, close_device = CLOSE;
+enum stop { RESET_OWNER, CLOSE };
+static const enum stop reset_owner = RESET_OWNER, close_device = CLOSE;
 
-static void parting_drains(void **state)
+static void drains(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	uint8_t *buf = start_in_flight(u, req);
+	uint8_t *buf = start_with_reads_in_flight(u, req);
 
-	if (*(const enum parting *)u->param == RESET_OWNER)
+	if (*(const enum stop *)u->param == RESET_OWNER)
 		assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
 	else
 		vhost_blk_close(&u->dev);
-	expect_all_ended(&u->vq[0], req, buf, NR);
+	expect_all_completed(&u->vq[0], req, buf, NR);
 	expect_workers(getpid(), 0);
 }
 
@@ -307,17 +314,17 @@ static void detach_drains_under_signals(void **state)
 	timer_t timer;
 	uint8_t *buf;
 
-	buf = start_in_flight(u, req);
+	buf = start_with_reads_in_flight(u, req);
 	assert_ok(sigaction(SIGUSR1, &action, NULL));
 	assert_ok(timer_create(CLOCK_MONOTONIC, &event, &timer));
 	assert_ok(timer_settime(timer, 0, &every, NULL));
 	unit_detach(u);
 	assert_ok(timer_delete(timer));
-	expect_all_ended(&u->vq[0], req, buf, NR);
+	expect_all_completed(&u->vq[0], req, buf, NR);
 	assert_int_equal(vq_get_base(&u->vq[0]), NR);
 }
 
-static void attach_serves_what_is_available(void **state)
+static void attach_processes_what_is_available(void **state)
 {
 	enum { RINGS = 3 };
 	struct unit *u = *state;
@@ -335,7 +342,7 @@ static void attach_serves_what_is_available(void **state)
 		vq_publish(&u->vq[i]);
 	}
 	unit_attach(u);
-	/* No kick on any of them. */
+	/* Without a kick. */
 	for (i = 0; i < RINGS; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, 513);
 }
@@ -348,8 +355,7 @@ static void ring_resumes_where_it_stopped(void **state)
 	struct vq_segment data;
 	unsigned int i, round;
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 8);
+	start_on_memfd(u, DISK_SIZE, 1, 8);
 	unit_requests(req, 3, vq);
 	data = unit_segment(u, unit_alloc(u, 512), 512);
 	for (round = 0; round < 10; round++) {
@@ -361,7 +367,7 @@ static void ring_resumes_where_it_stopped(void **state)
 			assert_ok(vq_kick(vq));
 		}
 		if (!round)
-			usleep(QUIET_MS * 1000);
+			ASSERT_NEVER(vq_used_idx(vq) != 1);
 		assert_int_equal(vq_used_idx(vq), round * 4 + 1);
 		assert_int_equal(vq_get_base(vq), round * 4 + 1);
 		unit_attach(u);
@@ -370,7 +376,7 @@ static void ring_resumes_where_it_stopped(void **state)
 	}
 }
 
-/* A second ring that cannot be started takes the first down with it, and no more. */
+/* If the second ring cannot be started, the first is stopped again. */
 static void failed_attach_leaves_nothing(void **state)
 {
 	struct unit *u = *state;
@@ -424,7 +430,7 @@ static void *pump_requests(void *arg)
 	return NULL;
 }
 
-/* The guest goes on asking while the device stops and starts. */
+/* The guest submits requests while the device stops and starts. */
 static void stops_and_starts_under_load(void **state)
 {
 	struct null_blk spec = { .size_mib = 4, .delay_us = 300 };
@@ -436,7 +442,7 @@ static void stops_and_starts_under_load(void **state)
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	unit_start(u, 1, 16);
 	unit_requests(p.req, 8, &u->vq[0]);
-	p.buf = unit_alloc(u, 4096);
+	p.buf = unit_alloc(u, PAGE);
 	assert_int_equal(pthread_create(&thread, NULL, pump_requests, &p), 0);
 	for (i = 0; i < 40; i++) {
 		usleep(i * 300);
@@ -472,33 +478,22 @@ static void starts_and_stops_many_times(void **state)
 	assert_int_equal(vq_get_base(&u->vq[0]), 15);
 }
 
-/* A file on a file system whose device can be suspended, so that I/O surely is in flight. */
-static void start_suspendable(struct unit *u, char *device)
-{
-	struct null_blk spec = { .size_mib = 8 };
-	char dir[BACKEND_PATH_MAX];
+enum exit { BY_KILL, BY_EXIT, BY_EXEC };
+static const enum exit by_kill = BY_KILL, by_exit = BY_EXIT, by_exec = BY_EXEC;
 
-	unit_dm(device, &spec, "linear", "");
-	assert_ok(backend_mkfs(dir, "ext4", device));
-	assert_ok(backend_file(u->path, dir, "disk", 2 * MIB));
-	unit_disk(u, u->path, O_RDWR | O_DIRECT);
-	disk_fill(u->disk, 0, 2 * MIB, 1);
-	assert_ok(fsync(u->disk));
-}
-
-enum ending { BY_KILL, BY_EXIT, BY_EXEC };
-static const enum ending by_kill = BY_KILL, by_exit = BY_EXIT, by_exec = BY_EXEC;
-
-/* The owner ends with reads and writes in flight. */
-static void owner_ends(void **state)
+/* The owner exits with writes in flight, to a file on a suspended device. */
+static void owner_exits(void **state)
 {
 	struct unit *u = *state;
-	enum ending ending = *(const enum ending *)u->param;
+	enum exit how = *(const enum exit *)u->param;
 	char device[BACKEND_PATH_MAX];
 	int up[2], down[2];
 	pid_t pid;
 
-	start_suspendable(u, device);
+	unit_suspendable_file(u, device);
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, SUSPENDABLE_FILE_SIZE, 1);
+	assert_ok(fsync(u->disk));
 	assert_ok(pipe(up));
 	assert_ok(pipe(down));
 	pid = child_fork();
@@ -506,38 +501,38 @@ static void owner_ends(void **state)
 		struct child_device c;
 
 		child_start(&c, &u->mem, u->disk);
-		child_works(&c);
+		child_verifies_io(&c);
 		child_check(!backend_dm_suspend(device));
 		child_submit(&c, NR / 2, VIRTIO_BLK_T_OUT);
-		usleep(100000);
+		child_check(wait_until(child_inflight(&c) == NR / 2, TIMEOUT_MS));
 		tell(up[1]);
-		child_check(heard(down[0]));
-		if (ending == BY_EXEC) {
-			/* The device goes on to a program that knows nothing of it. */
+		child_check(told(down[0]));
+		if (how == BY_EXEC) {
+			/* The program inherits the open device. */
 			fcntl(c.dev.fd, F_SETFD, 0);
 			execlp("sleep", "sleep", "0.3", NULL);
 		}
-		_exit(ending == BY_EXIT ? 0 : 1);
+		_exit(how == BY_EXIT ? 0 : 1);
 	}
-	assert_true(heard(up[0]));
+	assert_true(told(up[0]));
 	assert_int_equal(worker_count(pid), 2);
-	if (ending == BY_KILL)
+	if (how == BY_KILL)
 		assert_ok(kill(pid, SIGKILL));
 	else
 		tell(down[1]);
 	usleep(QUIET_MS * 1000);
 	assert_ok(backend_dm_resume(device));
-	assert_int_equal(child_wait(pid), ending == BY_KILL ? 256 + SIGKILL : 0);
+	assert_int_equal(child_wait(pid), how == BY_KILL ? 256 + SIGKILL : 0);
 	expect_workers(pid, 0);
-	expect_disk(u->disk, 0, NR / 2 * 4096, 1);
+	expect_disk(u->disk, 0, NR / 2 * PAGE, 1);
 
-	/* Nothing holds the file any more. */
+	/* The file is not in use any more. */
 	close(u->disk);
 	u->disk = -1;
 	assert_ok(backend_remove_since(u->mark));
 }
 
-/* Killed at any moment, again and again; a next owner finds everything as it should be. */
+/* The owner is killed at any time; the next owner can use the disk. */
 static void killed_at_any_moment(void **state)
 {
 	struct null_blk spec = { .size_mib = 4, .delay_us = 2000 };
@@ -562,7 +557,7 @@ static void killed_at_any_moment(void **state)
 			}
 		}
 		close(up[1]);
-		assert_true(heard(up[0]));
+		assert_true(told(up[0]));
 		close(up[0]);
 		usleep(i * 1700);
 		assert_ok(kill(pid, SIGKILL));
@@ -573,14 +568,13 @@ static void killed_at_any_moment(void **state)
 	expect_alive(u);
 }
 
-/* A child that inherits the device is not its owner, and its end is no matter. */
-static void fork_and_child_ends(void **state)
+/* A child that inherits the device is not its owner, and its exit changes nothing. */
+static void fork_and_child_exits(void **state)
 {
 	struct unit *u = *state;
 	pid_t pid;
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, DISK_SIZE, 1, 16);
 	expect_alive(u);
 	pid = child_fork();
 	if (!pid) {
@@ -594,14 +588,15 @@ static void fork_and_child_ends(void **state)
 	assert_int_equal(worker_count(getpid()), 2);
 }
 
-/* The owner ends, a child of it still has the device open: all is given back at its close. */
-static void fork_and_owner_ends(void **state)
+/* The owner exits while a child has the device open: the close of the last one releases it. */
+static void fork_and_owner_exits(void **state)
 {
 	struct unit *u = *state;
 	int up[2], down[2];
 	pid_t pid;
 
-	unit_slow(u, 100);
+	/* Half of the time for which the workers are watched. */
+	unit_slow(u, QUIET_MS / 2);
 	assert_ok(pipe(up));
 	assert_ok(pipe(down));
 	pid = child_fork();
@@ -610,9 +605,9 @@ static void fork_and_owner_ends(void **state)
 
 		child_start(&c, &u->mem, u->disk);
 		if (!fork()) {
-			/* Outlives the owner by the length of the parent's test. */
+			/* Exits after the owner, when the parent closes its end. */
 			close(down[1]);
-			heard(down[0]);
+			told(down[0]);
 			_exit(0);
 		}
 		child_submit(&c, NR, VIRTIO_BLK_T_IN);
@@ -620,9 +615,8 @@ static void fork_and_owner_ends(void **state)
 	}
 	close(down[0]);
 	assert_int_equal(child_wait(pid), 0);
-	usleep(2 * QUIET_MS * 1000);
-	/* The device is still open, so its workers are there, with nobody to serve. */
-	assert_int_equal(worker_count(pid), 2);
+	/* The device is still open, so its workers stay. */
+	ASSERT_NEVER(worker_count(pid) != 2);
 	close(down[1]);
 	expect_workers(pid, 0);
 }
@@ -632,8 +626,7 @@ static void dup_keeps_the_device(void **state)
 	struct unit *u = *state;
 	int fd;
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, DISK_SIZE, 1, 16);
 	fd = dup(u->dev.fd);
 	assert_ok(fd);
 	close(u->dev.fd);
@@ -677,7 +670,7 @@ static int receive_fd(int socket)
 	return fd;
 }
 
-/* One process opens the device and the disk for another, which may open neither. */
+/* One process opens the device and the disk for another. */
 static void device_opened_for_another_process(void **state)
 {
 	struct unit *u = *state;
@@ -702,10 +695,10 @@ static void device_opened_for_another_process(void **state)
 		child_check(!vq_setup(&c.vq, &c.dev, 0, 64));
 		for (i = 0; i < NR; i++)
 			child_check(!blk_request_init(&c.req[i], &c.vq, 3));
-		c.buf = guest_alloc(&u->mem, 0, NR * 4096, 4096);
+		c.buf = guest_alloc(&u->mem, 0, NR * PAGE, PAGE);
 		child_check(!vhost_blk_attach(&c.dev, disk));
 		close(disk);
-		child_works(&c);
+		child_verifies_io(&c);
 		_exit(0);
 	}
 	fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
@@ -715,12 +708,12 @@ static void device_opened_for_another_process(void **state)
 	close(fd);
 	assert_int_equal(child_wait(pid), 0);
 	expect_workers(pid, 0);
-	expect_disk(u->disk, 0, NR * 4096, 1);
+	expect_disk(u->disk, 0, NR * PAGE, 1);
 	close(pair[0]);
 	close(pair[1]);
 }
 
-/* A running device that is passed on stays its owner's, and open until the receiver ends. */
+/* A running device that is passed on stays its owner's, and open until the receiver exits. */
 static void running_device_passed_on(void **state)
 {
 	struct unit *u = *state;
@@ -740,13 +733,13 @@ static void running_device_passed_on(void **state)
 		child_check(u->dev.fd >= 0);
 		child_check(vhost_blk_detach(&u->dev) == -EPERM);
 		tell(pair[1]);
-		heard(down[0]);
+		told(down[0]);
 		_exit(0);
 	}
 	close(down[0]);
 	unit_attach(u);
 	send_fd(pair[0], u->dev.fd);
-	assert_true(heard(pair[0]));
+	assert_true(told(pair[0]));
 	vhost_blk_close(&u->dev);
 	expect_alive(u);
 	assert_int_equal(worker_count(getpid()), 2);
@@ -757,7 +750,7 @@ static void running_device_passed_on(void **state)
 	close(pair[1]);
 }
 
-/* Devices of several processes on one disk each, all at once. */
+/* Several processes have several devices each, all with I/O at the same time. */
 static void many_devices_of_many_processes(void **state)
 {
 	enum { PROCESSES = 3, DEVICES = 6 };
@@ -786,7 +779,7 @@ static void many_devices_of_many_processes(void **state)
 				for (d = 0; d < DEVICES; d++)
 					child_finish(&c[d], NR);
 				for (d = 0; d < DEVICES; d++)
-					child_works(&c[d]);
+					child_verifies_io(&c[d]);
 			}
 			_exit(0);
 		}
@@ -797,7 +790,7 @@ static void many_devices_of_many_processes(void **state)
 		expect_workers(pid[p], 0);
 }
 
-static void module_is_held_while_open(void **state)
+static void module_is_in_use_while_open(void **state)
 {
 	struct unit *u = *state;
 
@@ -852,28 +845,28 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(workers_live_while_attached),
 		TEST_CGROUP(workers_are_in_the_owners_cgroup),
-		TEST_CGROUP_ON(io_limits_of_the_owner_hold, aligned),
-		TEST_CGROUP_ON(io_limits_of_the_owner_hold, odd),
+		TEST_CGROUP_ON(owners_io_limits_apply, aligned),
+		TEST_CGROUP_ON(owners_io_limits_apply, unaligned),
 		TEST(detach_drains),
-		TEST_ON(parting_drains, reset_owner),
-		TEST_ON(parting_drains, close_device),
+		TEST_ON(drains, reset_owner),
+		TEST_ON(drains, close_device),
 		TEST(detach_drains_under_signals),
-		TEST(attach_serves_what_is_available),
+		TEST(attach_processes_what_is_available),
 		TEST(ring_resumes_where_it_stopped),
 		TEST(failed_attach_leaves_nothing),
 		TEST(stops_and_starts_under_load),
 		TEST(starts_and_stops_many_times),
-		TEST_ON(owner_ends, by_kill),
-		TEST_ON(owner_ends, by_exit),
-		TEST_ON(owner_ends, by_exec),
+		TEST_ON(owner_exits, by_kill),
+		TEST_ON(owner_exits, by_exit),
+		TEST_ON(owner_exits, by_exec),
 		TEST(killed_at_any_moment),
-		TEST(fork_and_child_ends),
-		TEST(fork_and_owner_ends),
+		TEST(fork_and_child_exits),
+		TEST(fork_and_owner_exits),
 		TEST(dup_keeps_the_device),
 		TEST(device_opened_for_another_process),
 		TEST(running_device_passed_on),
 		TEST(many_devices_of_many_processes),
-		TEST(module_is_held_while_open),
+		TEST(module_is_in_use_while_open),
 		TEST(device_costs_less_than_4_mib),
 	};
 

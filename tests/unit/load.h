@@ -40,7 +40,7 @@ struct load {
 /* The load is of the first types of READ, WRITE; FLUSH; WRITE_ZEROES; DISCARD. */
 enum { LOAD_READS_WRITES = 2, LOAD_FLUSHES, LOAD_ZEROES, LOAD_ALL };
 
-/* Prepare a load on LOAD_SIZE bytes of zeroes at sector first; the ring has more than LOAD_DEPTH. */
+/* Prepare a load on LOAD_SIZE bytes of zeroes at sector first. The ring exceeds LOAD_DEPTH. */
 void load_init(struct load *l, struct unit *u, unsigned int queue, uint64_t first,
 	       unsigned int types);
 /* Check completed requests, submit new ones, and wait up to 100 ms for a completion. */

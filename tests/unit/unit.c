@@ -242,6 +242,16 @@ int unit_suspendable(struct unit *u, size_t size)
 	return unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
 
+void unit_suspendable_file(struct unit *u, char *device)
+{
+	struct null_blk spec = { .size_mib = 8, .cache_mib = 1 };
+	char dir[BACKEND_PATH_MAX];
+
+	unit_dm(device, &spec, "linear", "");
+	assert_ok(backend_mkfs(dir, "ext4", device));
+	assert_ok(backend_file(u->path, dir, "disk", SUSPENDABLE_FILE_SIZE));
+}
+
 void unit_suspend(struct unit *u, const char *path)
 {
 	assert_ok(backend_dm_suspend(path));

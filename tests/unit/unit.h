@@ -113,6 +113,9 @@ int unit_slow(struct unit *u, unsigned int delay_ms);
 void unit_dm(char *path, const struct null_blk *spec, const char *target, const char *more);
 /* A disk that unit_suspend() can suspend. */
 int unit_suspendable(struct unit *u, size_t size);
+/* Make a file at u->path on an ext4 whose device, with a write cache, can be suspended. */
+#define SUSPENDABLE_FILE_SIZE	(2 * MIB)
+void unit_suspendable_file(struct unit *u, char *device);
 /* Suspend a device-mapper device, whose requests then wait; unit_teardown() resumes it, too. */
 void unit_suspend(struct unit *u, const char *path);
 void unit_resume(struct unit *u);
