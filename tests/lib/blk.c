@@ -119,36 +119,43 @@ static uint64_t pattern_word(uint64_t offset, uint64_t seed)
 	return (offset / 8 + 1) * 0x9e3779b97f4a7c15ULL ^ seed;
 }
 
+/* Both functions below take a word at a time, and bytes at an unaligned start and end. */
+static size_t pattern_step(uint64_t offset, size_t len)
+{
+	return offset % 8 || len < 8 ? 1 : 8;
+}
+
 void pattern_fill(void *buf, size_t len, uint64_t offset, uint64_t seed)
 {
 	char *p = buf;
+	size_t step;
 
-	while (len) {
+	for (; len; p += step, offset += step, len -= step) {
 		uint64_t word = pattern_word(offset, seed);
-		size_t skip = offset % 8, part = 8 - skip < len ? 8 - skip : len;
 
-		memcpy(p, (char *)&word + skip, part);
-		p += part;
-		offset += part;
-		len -= part;
+		step = pattern_step(offset, len);
+		if (step == sizeof(word))
+			memcpy(p, &word, sizeof(word));
+		else
+			*p = ((char *)&word)[offset % 8];
 	}
 }
 
 long pattern_differs(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 {
 	const char *p = buf;
-	size_t at = 0, i;
+	size_t at, step, i;
 
-	while (at < len) {
+	for (at = 0; at < len; at += step) {
 		uint64_t word = pattern_word(offset + at, seed);
-		size_t skip = (offset + at) % 8, part = 8 - skip < len - at ? 8 - skip : len - at;
+		const char *expected = (char *)&word + (offset + at) % 8;
 
-		if (memcmp(p + at, (char *)&word + skip, part)) {
-			for (i = 0; p[at + i] == ((char *)&word)[skip + i]; i++)
-				;
-			return at + i;
-		}
-		at += part;
+		step = pattern_step(offset + at, len - at);
+		if (step == sizeof(word) && !memcmp(p + at, &word, sizeof(word)))
+			continue;
+		for (i = 0; i < step; i++)
+			if (p[at + i] != expected[i])
+				return at + i;
 	}
 	return -1;
 }
