@@ -22,8 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "wait.h"
+
 #define NULLB_DIR	"/sys/kernel/config/nullb"
-#define SETTLE_TRIES	200	/* of 10 ms each */
+#define SETTLE_MS	5000
 #define MADE_MAX	64
 #define NAME_LEN	48
 #define DIR_LEN		128
@@ -88,7 +90,7 @@ static int write_number(const char *dir, const char *name, unsigned int value)
 	return write_text(dir, name, text);
 }
 
-/* Mounts of tests are for their own eyes, and go when they do. */
+/* Mounts of a test program are private, and end with it. */
 static int private_mounts(void)
 {
 	static bool done;
@@ -139,17 +141,10 @@ int backend_file(char *path, const char *dir, const char *name, size_t size)
 	return 0;
 }
 
-/* The device node may come a little after the device. */
+/* The device node may appear later than the device. */
 static int wait_for_node(const char *path)
 {
-	int i;
-
-	for (i = 0; i < SETTLE_TRIES; i++) {
-		if (!access(path, R_OK | W_OK))
-			return 0;
-		usleep(10000);
-	}
-	return failed("wait for", path);
+	return wait_until(!access(path, R_OK | W_OK), SETTLE_MS) ? 0 : failed("wait for", path);
 }
 
 static int null_node(char *path, const char *dir, const char *name)
@@ -251,7 +246,7 @@ int backend_loop(char *path, const char *file)
 		ret = failed("set up a loop device for", file);
 		close(loop);
 	} else {
-		/* Its open file keeps the device from clearing itself. */
+		/* The open file keeps the device from LO_FLAGS_AUTOCLEAR. */
 		snprintf(remember(MADE_LOOP, path, "")->name, NAME_LEN, "%d", loop);
 	}
 	close(config.fd);
@@ -473,25 +468,20 @@ int backend_scsi(char *path, const char *options)
 		"/sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block/*";
 	char command[1024];
 	glob_t found;
-	int i, ret;
+	int ret;
 
 	snprintf(command, sizeof(command), "modprobe sd_mod && modprobe scsi_debug %s", options);
 	ret = run((char *[]){ "sh", "-c", command, NULL });
 	if (ret)
 		return ret;
 	remember(MADE_MODULE, "scsi_debug", "");
-	for (i = 0; i < SETTLE_TRIES; i++) {
-		ret = glob(pattern, 0, NULL, &found);
-		if (!ret) {
-			snprintf(path, BACKEND_PATH_MAX, "/dev/%.100s",
-				 strrchr(found.gl_pathv[0], '/') + 1);
-			globfree(&found);
-			return wait_for_node(path);
-		}
-		usleep(10000);
+	if (!wait_until(!glob(pattern, 0, NULL, &found), SETTLE_MS)) {
+		fprintf(stderr, "backend: scsi_debug has no disk\n");
+		return -ENODEV;
 	}
-	fprintf(stderr, "backend: scsi_debug has no disk\n");
-	return -ENODEV;
+	snprintf(path, BACKEND_PATH_MAX, "/dev/%.100s", strrchr(found.gl_pathv[0], '/') + 1);
+	globfree(&found);
+	return wait_for_node(path);
 }
 
 int backend_scsi_option(const char *name, const char *value)
@@ -544,44 +534,38 @@ int backend_erasable(char *path, unsigned int size_mib, unsigned int block_size)
 	return wait_for_node(path);
 }
 
-static int remove_one(struct made *m)
+static int try_to_remove(struct made *m)
 {
 	char dir[DIR_LEN];
-	int i, ret = -1;
 
-	/* The last reference to a disk may still be on its way out. */
-	for (i = 0; i < SETTLE_TRIES && ret; i++) {
-		switch (m->kind) {
-		case MADE_TMPFS:
-		case MADE_MOUNT:
-			ret = umount(m->path);
-			if (!ret)
-				rmdir(m->path);
-			break;
-		case MADE_SWAP:
-			ret = swapoff(m->path);
-			break;
-		case MADE_LOOP:
-			ret = close(atoi(m->name));
-			break;
-		case MADE_DM:
-			ret = dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
-			break;
-		case MADE_MODULE:
-			ret = run((char *[]){ "rmmod", m->path, NULL });
-			break;
-		case MADE_REMOTE:
-			ret = backend_remote_do(m->name, "remove");
-			break;
-		case MADE_NULL:
-			snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);
-			ret = rmdir(dir);
-			break;
-		}
-		if (ret)
-			usleep(10000);
+	switch (m->kind) {
+	case MADE_TMPFS:
+	case MADE_MOUNT:
+		if (umount(m->path))
+			return -1;
+		rmdir(m->path);
+		return 0;
+	case MADE_SWAP:
+		return swapoff(m->path);
+	case MADE_LOOP:
+		return close(atoi(m->name));
+	case MADE_DM:
+		return dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
+	case MADE_MODULE:
+		return run((char *[]){ "rmmod", m->path, NULL });
+	case MADE_REMOTE:
+		return backend_remote_do(m->name, "remove");
+	case MADE_NULL:
+		snprintf(dir, sizeof(dir), NULLB_DIR "/%s", m->name);
+		return rmdir(dir);
 	}
-	return ret ? failed("remove", m->path) : 0;
+	return -1;
+}
+
+static int remove_one(struct made *m)
+{
+	/* The last reference to a disk may be dropped asynchronously. */
+	return wait_until(!try_to_remove(m), SETTLE_MS) ? 0 : failed("remove", m->path);
 }
 
 unsigned int backend_mark(void)

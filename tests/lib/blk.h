@@ -19,32 +19,32 @@ struct blk_request {
 };
 
 /*
- * Gives a request its guest memory, once. With table_size > 0 it goes through
+ * Allocate a request's guest memory, once. With table_size > 0 it goes through
  * an indirect table of that many descriptors.
  */
 int blk_request_init(struct blk_request *req, struct vq *vq, unsigned int table_size);
 
-/* Readies a request that is to be put on the ring by hand. */
+/* Prepare a request for a chain of the caller's own. */
 void blk_request_prepare(struct blk_request *req, uint32_t type, uint64_t sector);
 
-/* Adds a request; data is readable by the device for OUT and lists of ranges, else writable. */
+/* Add a request; data is readable by the device for OUT and lists of ranges, else writable. */
 int blk_add(struct blk_request *req, uint32_t type, uint64_t sector,
 	    const struct vq_segment *data, unsigned int nr_data);
-/* Adds one whose chain the caller laid out. */
+/* Add a prepared request with the caller's chain. */
 int blk_add_chain(struct blk_request *req, const struct vq_segment *segment,
 		  unsigned int nr_out, unsigned int nr_in);
 
-/* Notes all completions there are; returns how many, or -EIO for a bad used id. */
+/* Take all used entries; return their number, or -EIO for a bad used id. */
 int blk_reap(struct vq *vq);
-/* Sleeps until the request has completed: its status, or -errno. */
+/* Sleep until the request has completed; return its status, or -errno. */
 int blk_wait(struct blk_request *req, int timeout_ms);
 
-/* Data that differs with its byte offset on the disk and with the seed. */
+/* Fill a buffer with data that depends on its byte offset on the disk and on the seed. */
 void pattern_fill(void *buf, size_t len, uint64_t offset, uint64_t seed);
-/* Offset of the first byte that differs, or -1. */
+/* Return the offset of the first byte that differs, or -1. */
 long pattern_differs(const void *buf, size_t len, uint64_t offset, uint64_t seed);
 
-/* A random number; the state is the seed. */
+/* Return a random number; the initial state is the seed. */
 uint64_t random_next(uint64_t *state);
 
 #endif

@@ -7,8 +7,8 @@
 #define TESTS_LIB_POWERCUT_H
 
 /*
- * Writes to image, an empty file as large as the disk, what the disk holds if
- * the power is cut at a mark: 0, -ENOENT if the log has no such mark, or
+ * Write to image, an empty file as large as the disk, what the disk holds if
+ * the power is cut at a mark. Return 0, -ENOENT if the log has no such mark, or
  * another negative errno.
  */
 int powercut_replay(const char *log, const char *mark, const char *image);
