@@ -18,13 +18,13 @@ struct flood {
 
 static const struct flood fast_flood = {
 	.disk = { .size_mib = 16, .forgets = true },
-	.requests = 25 * RING, .most = RING / 2,
+	.requests = 8 * RING, .most = RING / 2,
 };
 
 /* The disk takes fewer requests at a time than the ring has, so all wait for it. */
 static const struct flood slow_flood = {
 	.disk = { .size_mib = 16, .forgets = true, .delay_us = 1000, .queue_depth = 64 },
-	.requests = 10 * RING, .most = 2 * RING,
+	.requests = 6 * RING, .most = 2 * RING,
 };
 
 struct setting {
@@ -85,7 +85,8 @@ static void *flood_run(void *arg)
 			struct blk_request *req = cookie;
 
 			left--;
-			flooded.failed |= !req || *req->status != VIRTIO_BLK_S_OK || !flood_add(req);
+			flooded.failed |= !req || *req->status != VIRTIO_BLK_S_OK ||
+					  !flood_add(req);
 		}
 		vq_submit(flooded.vq);
 	}
@@ -160,8 +161,8 @@ static void expect_share(struct unit *u, bool two_devices)
 		cpu_ns[i / 2] += worker_cpu_ns(worker[i]);
 
 	assert_false(flooded.failed);
-	print_message("%u requests beside %u of the flood, workers had %llu %% and %llu %% of a CPU\n",
-		      requests, setting->flood->requests, cpu_ns[LONE] / 10000 / ms,
+	print_message("%u requests beside %u of the flood, workers had %llu %% and %llu %% of a "
+		      "CPU\n", requests, setting->flood->requests, cpu_ns[LONE] / 10000 / ms,
 		      cpu_ns[FLOODED] / 10000 / ms);
 	assert_true(requests * setting->flood->most >= setting->flood->requests);
 }
