@@ -160,15 +160,14 @@ int vhost_blk_detach(struct vhost_blk *dev)
 	return vhost_blk_attach(dev, VHOST_FILE_UNBIND);
 }
 
-int worker_count(pid_t pid)
+/* Count the tasks whose name and a newline begin like that, and store the last one's number. */
+static int find_tasks(const char *prefix, pid_t *last)
 {
-	char prefix[32], path[300], comm[64];
+	char path[300], comm[64];
 	struct dirent *entry;
-	int nr = 0;
-	FILE *f;
+	int fd, nr = 0;
 	DIR *dir;
 
-	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
 	dir = opendir("/proc");
 	if (!dir)
 		return -errno;
@@ -176,15 +175,35 @@ int worker_count(pid_t pid)
 		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
 			continue;
 		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		f = fopen(path, "re");
-		if (!f)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
 			continue;
-		if (fgets(comm, sizeof(comm), f) && !strncmp(comm, prefix, strlen(prefix)))
+		if (read(fd, comm, sizeof(comm)) > 0 && !strncmp(comm, prefix, strlen(prefix))) {
+			*last = atoi(entry->d_name);
 			nr++;
-		fclose(f);
+		}
+		close(fd);
 	}
 	closedir(dir);
 	return nr;
+}
+
+int worker_count(pid_t pid)
+{
+	char prefix[32];
+	pid_t last;
+
+	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
+	return find_tasks(prefix, &last);
+}
+
+pid_t worker_pid(pid_t pid, char role, unsigned int queue)
+{
+	pid_t worker;
+	char name[32];
+
+	snprintf(name, sizeof(name), "vhost-%d-%c%u\n", pid, role, queue);
+	return find_tasks(name, &worker) == 1 ? worker : -ESRCH;
 }
 
 void vhost_blk_close(struct vhost_blk *dev)
@@ -194,7 +213,7 @@ void vhost_blk_close(struct vhost_blk *dev)
 	dev->fd = -1;
 }
 
-/* Where the device finds a part of a ring. */
+/* Return the address of a part of a ring that the device uses. */
 static uint64_t vq_device_address(const struct vq *vq, const void *part)
 {
 	if (vq->dev->features & (1ULL << VIRTIO_F_ACCESS_PLATFORM))
@@ -269,7 +288,7 @@ int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned 
 	struct guest_memory *mem = dev->mem;
 	size_t used_size = 3 * sizeof(__virtio16) + num * sizeof(vq->used->ring[0]);
 
-	/* Nothing else shares the pages of the used ring. */
+	/* The used ring shares no page, for the dirty log and for unmapped pages. */
 	used_size = (used_size + PAGE - 1) / PAGE * PAGE;
 	memset(vq, 0, sizeof(*vq));
 	vq->dev = dev;
@@ -382,7 +401,7 @@ bool vq_kick_wanted(struct vq *vq)
 	uint16_t old = vq->told_idx;
 
 	vq->told_idx = vq->avail_idx;
-	/* The index must be out before the device's wish is read. */
+	/* The index must be visible before the device's notification suppression is read. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (vq->event_idx)
 		return vring_need_event(*vq_avail_event_word(vq), vq->avail_idx, old);
@@ -443,7 +462,7 @@ int vq_wait(struct vq *vq, int timeout_ms)
 
 		if (vq->event_idx)
 			*vq_used_event_word(vq) = vq->used_idx;
-		/* The wish must be out before the used index is read. */
+		/* The event index must be visible before the used index is read. */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (vq->used_idx != vq_used_idx(vq))
 			return 0;

@@ -4,8 +4,8 @@
  * device's ioctls and split virtqueues.
  *
  * Functions that can fail return 0 or a negative errno. Those between
- * vq_add() and vq_take() are the data path: they check nothing that a
- * caller can know for itself.
+ * vq_add() and vq_take() are the data path: they do not check what a
+ * caller can know.
  */
 #ifndef TESTS_LIB_VRING_H
 #define TESTS_LIB_VRING_H
@@ -44,31 +44,33 @@ struct guest_memory {
 };
 
 int guest_memory_init(struct guest_memory *mem);
-/* Adds a region; returns its number. */
+/* Add a region; return its number. */
 int guest_memory_add(struct guest_memory *mem, uint64_t gpa, size_t size);
 void guest_memory_free(struct guest_memory *mem);
 
-/* Zeroed memory of a region; NULL when the region is used up. */
+/* Allocate zeroed memory of a region; return NULL when the region is used up. */
 void *guest_alloc(struct guest_memory *mem, unsigned int region, size_t size, size_t align);
 uint64_t guest_address(const struct guest_memory *mem, const void *host);
 
 struct vhost_blk {
 	int fd;
-	/* Does what the ioctl does: 0 or -errno. NULL for the ioctl itself. */
+	/* Replaces the ioctl, returns 0 or -errno; NULL for the ioctl itself. */
 	int (*call)(struct vhost_blk *dev, unsigned long request, void *arg);
 	uint64_t features;
 	struct guest_memory *mem;
 };
 
-/* Opens the device, becomes its owner, sets features and memory table. */
+/* Open the device, become its owner, set features and memory table. */
 int vhost_blk_open(struct vhost_blk *dev, struct guest_memory *mem, uint64_t features);
-/* What follows the opening. */
+/* The same without the open. */
 int vhost_blk_setup(struct vhost_blk *dev);
 int vhost_blk_set_memory(struct vhost_blk *dev);
 int vhost_blk_attach(struct vhost_blk *dev, int backend);
 int vhost_blk_detach(struct vhost_blk *dev);
-/* Number of worker threads whose name starts with vhost-<pid>-, with pid 0 all of them. */
+/* Return the number of worker threads of a process, with pid 0 of all. */
 int worker_count(pid_t pid);
+/* Return a process' worker of a queue, or -ESRCH: role 's' submits, 'c' completes. */
+pid_t worker_pid(pid_t pid, char role, unsigned int queue);
 void vhost_blk_close(struct vhost_blk *dev);
 
 struct vq_segment {
@@ -98,18 +100,18 @@ struct vq {
 	void **cookie;		/* by head */
 };
 
-/* Allocates a ring in region 0 and tells the device about it. */
+/* Allocate a ring in region 0 and set it up in the device. */
 int vq_setup(struct vq *vq, struct vhost_blk *dev, unsigned int index, unsigned int num);
-/* Forgets what is in flight: the ring is as after vq_setup(), at index base. */
+/* Forget what is in flight: the ring is as after vq_setup(), at index base. */
 int vq_restart(struct vq *vq, uint16_t base);
 void vq_free(struct vq *vq);
-/* Index of the next available entry the device will serve, or -errno. */
+/* Return the index of the next available entry that the device will process, or -errno. */
 int vq_get_base(struct vq *vq);
 
 /*
- * Puts a chain of nr_out readable and nr_in writable segments on the ring.
- * Returns its head, or -ENOSPC. The device sees it at vq_submit(). The
- * cookie, which vq_take() gives back, must not be NULL.
+ * Add a chain of nr_out readable and nr_in writable segments to the ring.
+ * Return its head, or -ENOSPC. The device sees it after vq_submit(). The
+ * cookie, which vq_take() returns, must not be NULL.
  */
 int vq_add(struct vq *vq, const struct vq_segment *segment, unsigned int nr_out,
 	   unsigned int nr_in, void *cookie);
@@ -118,23 +120,23 @@ int vq_add_indirect(struct vq *vq, struct vring_desc *table,
 		    const struct vq_segment *segment, unsigned int nr_out,
 		    unsigned int nr_in, void *cookie);
 
-/* The steps of vq_submit(), for those who want to do them wrong. */
+/* The steps of vq_submit(), for tests that do them in another way. */
 void vq_push(struct vq *vq, uint16_t head);
 void vq_publish(struct vq *vq);
 bool vq_kick_wanted(struct vq *vq);
 int vq_kick(struct vq *vq);
 
-/* Shows the device all that was added, and kicks if it wants that. */
+/* Publish all chains that were added, and kick unless the device suppresses notifications. */
 void vq_submit(struct vq *vq);
 
-/* Takes a used entry, if there is one; cookie is NULL if its id is not in flight. */
+/* Take a used entry, if there is one; cookie is NULL if its id is not in flight. */
 bool vq_take(struct vq *vq, struct vring_used_elem *elem, void **cookie);
-/* Entries in the used ring, taken or not. */
+/* Return the index of the used ring. */
 uint16_t vq_used_idx(const struct vq *vq);
-/* Sleeps on the call eventfd until there is a used entry: 0 or -ETIMEDOUT. */
+/* Sleep on the call eventfd until there is a used entry; return 0 or -ETIMEDOUT. */
 int vq_wait(struct vq *vq, int timeout_ms);
 
-/* The event index words, which lie behind the rings. */
+/* The event index words, which follow the rings. */
 static inline volatile __virtio16 *vq_used_event_word(struct vq *vq)
 {
 	return &vq->avail->ring[vq->num];
@@ -145,9 +147,9 @@ static inline volatile __virtio16 *vq_avail_event_word(struct vq *vq)
 	return (__virtio16 *)&vq->used->ring[vq->num];
 }
 
-/* Takes the count off an eventfd without sleeping. */
+/* Read the count of an eventfd without sleeping. */
 uint64_t event_count(int eventfd);
-/* Sleeps until an eventfd is signalled, leaves its count: 0 or -ETIMEDOUT. */
+/* Sleep until an eventfd is signalled, and leave its count; return 0 or -ETIMEDOUT. */
 int event_wait(int eventfd, int timeout_ms);
 
 #endif

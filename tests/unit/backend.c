@@ -55,11 +55,11 @@ static void random_io_agrees_with_a_model(void **state)
 				continue;
 			}
 			expect_end(&req[i], VIRTIO_BLK_S_OK, len[i] + 1);
-			assert_memory_equal(p, model + sector[i] * SECTOR_SIZE, len[i]);
+			expect_equal(p, model + sector[i] * SECTOR_SIZE, len[i]);
 		}
 	}
 	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
-	assert_memory_equal(copy, model, DISK_SIZE);
+	expect_equal(copy, model, DISK_SIZE);
 	free(model);
 	free(copy);
 }
@@ -93,16 +93,16 @@ static void mixed_extents(void **state)
 	buf = unit_alloc(u, LEN + 1);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, LEN), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, LEN + 1);
-	assert_memory_equal(buf, model, LEN);
+	expect_equal(buf, model, LEN);
 	/* Once more into unaligned memory, which direct I/O does not take. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 1, LEN), VIRTIO_BLK_S_OK);
-	assert_memory_equal(buf + 1, model, LEN);
+	expect_equal(buf + 1, model, LEN);
 
 	pattern_fill(buf, LEN - 1024, 512, 2);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 1, buf, LEN - 1024), VIRTIO_BLK_S_OK);
 	memcpy(model + 512, buf, LEN - 1024);
 	assert_int_equal(pread(plain, buf, LEN, 0), LEN);
-	assert_memory_equal(buf, model, LEN);
+	expect_equal(buf, model, LEN);
 	assert_int_equal(backend_size(plain), DISK_SIZE);
 	close(plain);
 	free(model);

@@ -287,7 +287,7 @@ static void priority_reaches_the_scheduler(void **state)
 
 	u->sector = unit_alloc(u, SECTOR_SIZE);
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, MIB / SECTOR_SIZE / 2,
-			  &(struct vq_segment){ guest_address(&u->mem, u->sector), SECTOR_SIZE }, 1));
+			  (struct vq_segment[]){ unit_segment(u, u->sector, SECTOR_SIZE) }, 1));
 	u->req.header->ioprio = priority->hint;
 	unit_suspend(u, below);
 	vq_submit(&u->vq[0]);

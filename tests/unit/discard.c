@@ -67,6 +67,10 @@ static void expect_byte(int fd, uint64_t offset, size_t len, char byte)
 	assert_non_null(buf);
 	assert_int_equal(pread(fd, buf, len, offset), len);
 	/* The page cache zeroes what it cannot drop, such as a part of a page. */
+	if (buf[0] == byte && !memcmp(buf, buf + 1, len - 1)) {
+		free(buf);
+		return;
+	}
 	for (i = 0; i < len && (buf[i] == byte || (cached && !buf[i])); i++)
 		;
 	free(buf);
@@ -194,7 +198,7 @@ static void random_zeroes_agree_with_a_model(void **state)
 		case 0:
 			assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, sector, buf, nr * SECTOR_SIZE),
 					 VIRTIO_BLK_S_OK);
-			assert_memory_equal(buf, at, nr * SECTOR_SIZE);
+			expect_equal(buf, at, nr * SECTOR_SIZE);
 			break;
 		case 1:
 			nr = random_next(&seed) % 8 < 4 ? block : nr;
@@ -215,7 +219,7 @@ static void random_zeroes_agree_with_a_model(void **state)
 	/* From the disk, not from the page cache. */
 	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_int_equal(pread(u->disk, copy, DISK_SIZE, 0), DISK_SIZE);
-	assert_memory_equal(copy, model, DISK_SIZE);
+	expect_equal(copy, model, DISK_SIZE);
 	free(model);
 	free(copy);
 }
@@ -229,7 +233,8 @@ static void at_any_sector(struct unit *u, uint32_t type)
 
 	start_on_disk(u, u->param, DISK_SIZE);
 	for (i = 0; i < ARRAY_SIZE(part); i++)
-		assert_int_equal(unit_range(u, type, part[i].sector, part[i].nr, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(unit_range(u, type, part[i].sector, part[i].nr, 0),
+				 VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	for (i = 0; i < ARRAY_SIZE(part); i++) {
 		uint64_t end = part[i].sector + part[i].nr;
@@ -446,7 +451,8 @@ static void parts_of_a_block(void **state)
 		/* The page cache takes the other types. */
 		if (!(kind->flags & O_DIRECT))
 			continue;
-		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, sector, nr, 0),
+				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, 0),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, sector, nr, UNMAP),
@@ -883,7 +889,7 @@ static void limits_of_a_file(void **state)
 	ro = open(u->path, O_RDONLY | O_CLOEXEC);
 	assert_ok(ro);
 	limits.fd = ro;
-	assert_memory_equal(&limits, &(struct vhost_blk_limits[1]){ limits_of(u, ro) },
+	expect_equal(&limits, &(struct vhost_blk_limits[1]){ limits_of(u, ro) },
 			    sizeof(limits));
 	close(ro);
 }

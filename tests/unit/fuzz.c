@@ -7,9 +7,6 @@
 
 #define LIST_TIMEOUT_S	600
 
-/* Rings that stop all the time mostly wait for grace periods. */
-#define RCU_EXPEDITED	"/sys/kernel/rcu_expedited"
-
 static void run_list(const char *name)
 {
 	char program[64], list[64];
@@ -19,14 +16,12 @@ static void run_list(const char *name)
 	snprintf(program, sizeof(program), "build/tests/fuzz/%s", name);
 	snprintf(list, sizeof(list), "tests/fuzz/%s.seeds", name);
 	alarm(LIST_TIMEOUT_S);
-	unit_write(RCU_EXPEDITED, "1");
 	pid = child_fork();
 	if (!pid) {
 		execl(program, program, "-l", list, NULL);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	unit_write(RCU_EXPEDITED, "0");
 	assert_int_equal(status, 0);
 }
 

@@ -178,9 +178,11 @@ void expect_ring_stopped(struct vq *vq);
 void disk_fill(int fd, uint64_t offset, size_t len, uint64_t seed);
 void expect_disk(int fd, uint64_t offset, size_t len, uint64_t seed);
 void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed);
+/* Faster than assert_memory_equal(), which looks at each byte. */
+void expect_equal(const void *buf, const void *expected, size_t len);
 
 void expect_workers(pid_t pid, int nr);
-/* Find a process' worker of a queue: role 's' submits, 'c' completes. */
+/* worker_pid() of a worker that exists. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
 /* Wait until a task sleeps in a kernel function whose name begins like that. */
 void wait_for_sleep(pid_t pid, const char *function);
