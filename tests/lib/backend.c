@@ -470,7 +470,9 @@ int backend_scsi(char *path, const char *options)
 	glob_t found;
 	int ret;
 
-	snprintf(command, sizeof(command), "modprobe sd_mod && modprobe scsi_debug %s", options);
+	snprintf(command, sizeof(command),
+		 "{ [ -d /sys/module/sd_mod ] || modprobe sd_mod; } && exec modprobe scsi_debug %s",
+		 options);
 	ret = run((char *[]){ "sh", "-c", command, NULL });
 	if (ret)
 		return ret;
