@@ -17,7 +17,7 @@
 #define IOPS		10
 #define NR		40
 #define CPU_PERCENT	10
-#define LOAD_MS		2000
+#define LOAD_MS		1000	/* ten periods of cpu.max */
 
 static void attach_in_cgroup(struct unit *u, unsigned int num)
 {
