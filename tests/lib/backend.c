@@ -18,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -554,7 +555,7 @@ static int try_to_remove(struct made *m)
 	case MADE_DM:
 		return dm_call(DM_DEV_REMOVE, m->name, NULL, 0, NULL);
 	case MADE_MODULE:
-		return run((char *[]){ "rmmod", m->path, NULL });
+		return syscall(SYS_delete_module, m->path, O_NONBLOCK);
 	case MADE_REMOTE:
 		return backend_remote_do(m->name, "remove");
 	case MADE_NULL:
