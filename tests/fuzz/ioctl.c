@@ -33,10 +33,8 @@
 #define STEPS_MAX	24
 #define QUEUES		3	/* that are used; there are 128 */
 #define RING		16
-#define RINGS_SIZE	4096UL	/* of one queue: descriptors, then the two rings */
-#define AVAIL_AT	1024
-#define USED_AT		2048
-#define DATA_AT		(DEVICES * QUEUES * RINGS_SIZE)
+#define REQUESTS_MAX	(RING / 3)	/* in flight; header, data and status take a descriptor each */
+#define DATA_SIZE	(512 * 1024UL)
 #define ARENA_SIZE	(1024 * 1024UL)
 #define GUARD_SIZE	65536UL		/* more than rings and the log can reach beyond it */
 #define GPA		0x10000ULL
@@ -49,12 +47,26 @@ static const char *const count_names[] = {
 	"calls", "refused", "attaches", "requests", "forks", "devices used again", NULL
 };
 
+struct queue {
+	pthread_mutex_t lock;	/* of the driver's state, not of the rings */
+	struct vq vq;
+	struct blk_request request[REQUESTS_MAX];
+};
+
+/* The driver of a device, which threads and processes share. */
+struct driver {
+	struct vhost_blk dev;
+	struct queue queue[QUEUES];
+};
+
 static struct bystander bystander;
-/* Devices keep their descriptors' numbers, whatever they are. */
+static struct driver driver[DEVICES];
+/* Descriptors of the devices. They keep their numbers when another file replaces the device. */
 static int device[DEVICES];
-static int kick[DEVICES][QUEUES], event;
-/* All memory that a device is ever told of, so that no other is written by it. */
-static char *arena;
+static int event;
+/* All memory that a device is ever told of, so that it writes no other. */
+static struct guest_memory mem;
+static char *arena, *data;
 /* Descriptors of all sorts. */
 static int files[16];
 static unsigned int nr_files;
@@ -117,7 +129,7 @@ static int any_file(struct dice *d)
 static int any_event(struct dice *d)
 {
 	if (chance(d, 60))
-		return chance(d, 50) ? kick[roll(d, DEVICES)][roll(d, QUEUES)] : event;
+		return chance(d, 50) ? driver[roll(d, DEVICES)].queue[roll(d, QUEUES)].vq.kick : event;
 	return chance(d, 30) ? VHOST_FILE_UNBIND : any_file(d);
 }
 
@@ -213,22 +225,16 @@ static void make_event(struct dice *d, union argument *a)
 	a->file.fd = any_event(d);
 }
 
-/* Where the rings of a queue of a device are. */
-static char *rings(unsigned int dev, unsigned int queue)
-{
-	return arena + (dev * QUEUES + queue) * RINGS_SIZE;
-}
-
 static void make_addr(struct dice *d, union argument *a)
 {
-	char *p = rings(roll(d, DEVICES), roll(d, QUEUES));
+	const struct vq *vq = &driver[roll(d, DEVICES)].queue[roll(d, QUEUES)].vq;
 
 	a->addr.index = any_index(d);
 	a->addr.flags = chance(d, 95) ? roll(d, 2) : random_next(&d->state);
 	a->addr.log_guest_addr = any_gpa(d);
-	a->addr.desc_user_addr = (uintptr_t)p;
-	a->addr.avail_user_addr = (uintptr_t)p + AVAIL_AT;
-	a->addr.used_user_addr = (uintptr_t)p + USED_AT;
+	a->addr.desc_user_addr = (uintptr_t)vq->desc;
+	a->addr.avail_user_addr = (uintptr_t)vq->avail;
+	a->addr.used_user_addr = (uintptr_t)vq->used;
 	if (chance(d, 20))
 		a->addr.desc_user_addr = any_address(d);
 	if (chance(d, 20))
@@ -272,8 +278,8 @@ static void make_affinity(struct dice *d, union argument *a)
 
 	a->affinity.index = any_index(d);
 	a->affinity.size = pick(d, sizes);
-	a->affinity.mask = chance(d, 85) ? (uintptr_t)arena + DATA_AT : any_address(d);
-	arena[DATA_AT] = chance(d, 80) ? 1 + roll(d, 3) : roll(d, 256);
+	a->affinity.mask = chance(d, 85) ? (uintptr_t)data : any_address(d);
+	data[0] = chance(d, 80) ? 1 + roll(d, 3) : roll(d, 256);
 }
 
 static void make_limit(struct dice *d, union argument *a)
@@ -382,82 +388,75 @@ static const struct call *call_of(unsigned long number)
 	return call;
 }
 
-/* All that a device needs, in order; others may interfere. */
-static void set_up(struct dice *d, unsigned int dev, int fd)
+/* The driver goes on after an error, which another thread or process may have caused. */
+static int call_for_driver(struct vhost_blk *dev, unsigned long number, void *arg)
 {
-	union argument a = { .number = FEATURES };
+	do_call(call_of(number), dev->fd, arg);
+	return 0;
+}
+
+static void forget_requests(struct queue *q)
+{
 	unsigned int i;
 
-	do_call(call_of(VHOST_SET_OWNER), fd, NULL);
-	do_call(call_of(VHOST_SET_FEATURES), fd, &a);
-	memset(&a, 0, sizeof(a));
-	a.memory.table.nregions = 1;
-	a.memory.table.regions[0].guest_phys_addr = GPA;
-	a.memory.table.regions[0].memory_size = ARENA_SIZE;
-	a.memory.table.regions[0].userspace_addr = (uintptr_t)arena;
-	do_call(call_of(VHOST_SET_MEM_TABLE), fd, &a);
-	for (i = 0; i < QUEUES; i++) {
-		char *p = rings(dev, i);
+	for (i = 0; i < REQUESTS_MAX; i++)
+		q->request[i].done = true;
+}
 
-		a.state = (struct vhost_vring_state){ .index = i, .num = RING };
-		do_call(call_of(VHOST_SET_VRING_NUM), fd, &a);
-		a.state.num = ((struct vring_used *)(p + USED_AT))->idx;
-		do_call(call_of(VHOST_SET_VRING_BASE), fd, &a);
-		a.addr = (struct vhost_vring_addr){
-			.index = i,
-			.desc_user_addr = (uintptr_t)p,
-			.avail_user_addr = (uintptr_t)p + AVAIL_AT,
-			.used_user_addr = (uintptr_t)p + USED_AT,
-		};
-		do_call(call_of(VHOST_SET_VRING_ADDR), fd, &a);
-		a.file = (struct vhost_vring_file){ .index = i, .fd = kick[dev][i] };
-		do_call(call_of(VHOST_SET_VRING_KICK), fd, &a);
-		a.file.fd = event;
-		do_call(call_of(VHOST_SET_VRING_CALL), fd, &a);
+/* Makes all calls that a device needs, in order. Others may interfere. */
+static void set_up(struct dice *d, struct driver *driver)
+{
+	struct vhost_vring_file file = { 0 };
+	unsigned int i;
+
+	vhost_blk_setup(&driver->dev);
+	for (i = 0; i < QUEUES; i++) {
+		struct queue *q = &driver->queue[i];
+
+		pthread_mutex_lock(&q->lock);
+		vq_restart(&q->vq, q->vq.avail_idx);
+		forget_requests(q);
+		pthread_mutex_unlock(&q->lock);
 	}
-	a.file = (struct vhost_vring_file){ .fd = disks[roll(d, 3)]->fd };
-	do_call(call_of(VHOST_BLK_SET_BACKEND), fd, &a);
+	file.fd = disks[roll(d, 3)]->fd;
+	do_call(call_of(VHOST_BLK_SET_BACKEND), driver->dev.fd, &file);
+}
+
+static void add_request(struct dice *d, struct queue *q)
+{
+	struct vq_segment segment;
+	uint64_t sector;
+	uint32_t type;
+	unsigned int i;
+
+	segment.addr = guest_address(&mem, data) + SECTOR_SIZE * roll(d, 800);
+	segment.len = SECTOR_SIZE * roll(d, 64);
+	type = chance(d, 50) ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+	sector = roll(d, 4000);
+	if (chance(d, 5))
+		type = roll(d, 15);
+	for (i = 0; i < REQUESTS_MAX && !q->request[i].done; i++)
+		;
+	if (i < REQUESTS_MAX && blk_add(&q->request[i], type, sector, &segment, 1) >= 0)
+		fuzz_count(REQUESTS, 1);
 }
 
 /* Makes requests available, whether the device runs or not. */
-static void submit(struct dice *d, unsigned int dev, unsigned int queue)
+static void submit(struct dice *d, struct queue *q)
 {
-	char *p = rings(dev, queue), *data = arena + DATA_AT + 4096 * (1 + roll(d, 100));
-	struct vring_avail *avail = (void *)(p + AVAIL_AT);
-	struct vring_desc *desc = (void *)p;
-	struct virtio_blk_outhdr *header = (void *)data;
-	unsigned int i, nr = 1 + roll(d, 3);
-	uint64_t one = 1;
+	unsigned int nr = 1 + roll(d, 3);
+	int ret;
 
-	for (i = 0; i < nr; i++) {
-		unsigned int first = roll(d, RING - 2);
-		bool out = chance(d, 50);
-
-		header->type = out ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
-		if (chance(d, 5))
-			header->type = roll(d, 15);
-		header->ioprio = 0;
-		header->sector = roll(d, 4000);
-		desc[first].addr = GPA + (data - arena);
-		desc[first].len = sizeof(*header);
-		desc[first].flags = VRING_DESC_F_NEXT;
-		desc[first].next = first + 1;
-		desc[first + 1].addr = GPA + (data - arena) + 512;
-		desc[first + 1].len = SECTOR_SIZE * roll(d, 64);
-		desc[first + 1].flags = VRING_DESC_F_NEXT | (out ? 0 : VRING_DESC_F_WRITE);
-		desc[first + 1].next = first + 2;
-		desc[first + 2].addr = GPA + (data - arena) + 256;
-		desc[first + 2].len = 1;
-		desc[first + 2].flags = VRING_DESC_F_WRITE;
-		avail->ring[avail->idx % RING] = first;
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		avail->idx++;
-		data += 2048;
-		header = (void *)data;
-	}
-	fuzz_count(REQUESTS, nr);
-	if (write(kick[dev][queue], &one, sizeof(one)) < 0 && errno != EAGAIN)
-		fuzz_fail("kick: %s", strerror(errno));
+	pthread_mutex_lock(&q->lock);
+	/* Another device may have written this used ring. */
+	blk_reap(&q->vq);
+	while (nr--)
+		add_request(d, q);
+	vq_publish(&q->vq);
+	pthread_mutex_unlock(&q->lock);
+	ret = vq_kick(&q->vq);
+	if (ret && ret != -EAGAIN)
+		fuzz_fail("kick: %s", strerror(-ret));
 }
 
 static void any_message(struct dice *d, int fd)
@@ -526,22 +525,42 @@ static void pass(struct dice *d, int fd)
 	close(pair[1]);
 }
 
-/* A child with the devices of its parent, and one of its own that it may not live to close. */
+/* The child has the devices of its parent, and one of its own that it may not live to close. */
 static void be_child(struct dice *d)
 {
-	unsigned int i, dev = roll(d, DEVICES);
-	int own = fuzz_device();
+	struct driver *own = &driver[roll(d, DEVICES)];
+	unsigned int i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	own->dev.fd = fuzz_device();
 	if (chance(d, 80))
-		set_up(d, dev, own);
+		set_up(d, own);
 	for (i = roll(d, 10); i; i--) {
-		submit(d, dev, roll(d, QUEUES));
-		any_call(d, chance(d, 50) ? own : pick(d, device));
+		submit(d, &own->queue[roll(d, QUEUES)]);
+		any_call(d, chance(d, 50) ? own->dev.fd : pick(d, device));
 	}
 	if (chance(d, 50))
 		pause();
 	_exit(0);
+}
+
+/* Keep other threads out of the drivers, so that a child gets them in a usable state. */
+static void lock_drivers(void)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < DEVICES; i++)
+		for (k = 0; k < QUEUES; k++)
+			pthread_mutex_lock(&driver[i].queue[k].lock);
+}
+
+static void unlock_drivers(void)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < DEVICES; i++)
+		for (k = 0; k < QUEUES; k++)
+			pthread_mutex_unlock(&driver[i].queue[k].lock);
 }
 
 static void fork_child(struct dice *d)
@@ -550,8 +569,11 @@ static void fork_child(struct dice *d)
 	int64_t end = now_ms() + BOUND_MS;
 	unsigned int us = roll(d, 8000);
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	lock_drivers();
+	pid = fork();
+	unlock_drivers();
 	if (pid < 0)
 		fuzz_fail("fork: %s", strerror(errno));
 	if (!pid)
@@ -585,9 +607,9 @@ static void do_step(struct dice *d)
 	if (r < 50) {
 		any_call(d, fd);
 	} else if (r < 62) {
-		set_up(d, dev, fd);
+		set_up(d, &driver[dev]);
 	} else if (r < 80) {
-		submit(d, dev, roll(d, QUEUES));
+		submit(d, &driver[dev].queue[roll(d, QUEUES)]);
 	} else if (r < 86) {
 		any_message(d, fd);
 	} else if (r < 90) {
@@ -674,10 +696,43 @@ static void add_file(int fd)
 	files[nr_files++] = fd;
 }
 
+/* A guard behind the arena faults whatever reaches beyond it. */
+static void add_memory(void)
+{
+	if (guest_memory_init(&mem) || guest_memory_add(&mem, GPA, ARENA_SIZE + GUARD_SIZE) < 0)
+		fuzz_fail("memory: %s", strerror(errno));
+	arena = mem.region[0].host;
+	if (mprotect(arena + ARENA_SIZE, GUARD_SIZE, PROT_NONE))
+		fuzz_fail("mprotect: %s", strerror(errno));
+	data = guest_alloc(&mem, 0, DATA_SIZE, SECTOR_SIZE);
+}
+
+/* The device has no owner yet and refuses the calls. */
+static void init_driver(struct driver *driver, int fd)
+{
+	unsigned int i, k;
+
+	driver->dev.fd = fd;
+	driver->dev.call = call_for_driver;
+	driver->dev.features = FEATURES;
+	driver->dev.mem = &mem;
+	for (i = 0; i < QUEUES; i++) {
+		struct queue *q = &driver->queue[i];
+
+		pthread_mutex_init(&q->lock, NULL);
+		if (vq_setup(&q->vq, &driver->dev, i, RING))
+			fuzz_fail("no ring");
+		for (k = 0; k < REQUESTS_MAX; k++)
+			if (blk_request_init(&q->request[k], &q->vq, 0))
+				fuzz_fail("no request");
+		forget_requests(q);
+	}
+}
+
 static void open_session(uint64_t session)
 {
 	struct dice d = dice_of(session);
-	unsigned int i, k;
+	unsigned int i;
 	int pipes[2];
 
 	nr_files = 0;
@@ -692,17 +747,13 @@ static void open_session(uint64_t session)
 	add_file(pipes[0]);
 	event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	add_file(event);
-	arena = mmap(NULL, ARENA_SIZE + GUARD_SIZE, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (arena == MAP_FAILED || mprotect(arena + ARENA_SIZE, GUARD_SIZE, PROT_NONE))
-		fuzz_fail("mmap: %s", strerror(errno));
+	add_memory();
 	bystander_start(&bystander, fuzz_device());
 	for (i = 0; i < DEVICES; i++) {
 		device[i] = fuzz_device();
-		for (k = 0; k < QUEUES; k++)
-			kick[i][k] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		init_driver(&driver[i], device[i]);
 		if (chance(&d, 80))
-			set_up(&d, i, device[i]);
+			set_up(&d, &driver[i]);
 	}
 }
 
