@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The requests of a case, and what is to become of them. */
+/* The requests of a case, and their expected results. */
 #define _GNU_SOURCE
 #include "ring.h"
 
-struct crime crime[BATCH_MAX];
+struct request requests[BATCH_MAX];
 uint16_t head[BATCH_MAX];
-struct verdict verdict[BATCH_MAX];
+struct expectation expected[BATCH_MAX];
 unsigned int nr_requests;
-unsigned int nr_answered;
+unsigned int nr_completed;
 bool stops;
 
-unsigned int batch_choose_number(struct dice *d, unsigned int most)
+unsigned int batch_choose_size(struct dice *d, unsigned int most)
 {
 	unsigned int r = roll(d, 100), nr;
 
@@ -23,22 +23,22 @@ unsigned int batch_choose_number(struct dice *d, unsigned int most)
 	return nr < most ? nr : most;
 }
 
-void batch_make(struct dice *d, struct vq *vq, unsigned int nr, uint64_t decent_limit)
+void batch_make(struct dice *d, struct vq *vq, unsigned int nr, uint64_t valid_limit)
 {
-	struct loot loot = {
+	struct budget budget = {
 		.free_descs = vq->num, .next = roll(d, vq->num), .stride = 1 + 2 * roll(d, 512),
 	};
 
 	for (nr_requests = 0; nr--; ) {
 		unsigned int i = nr_requests;
 
-		if (guest_request(&guest, d, vq, &loot, &disk->model, decent_limit,
-				  guest.slots + i * SLOT_SIZE, &crime[i]))
-			head[nr_requests++] = crime[i].head;
+		if (guest_request(&guest, d, vq, &budget, &disk->model, valid_limit,
+				  guest.slots + i * SLOT_SIZE, &requests[i]))
+			head[nr_requests++] = requests[i].head;
 	}
 }
 
-unsigned int batch_spoil(struct dice *d, struct vq *vq)
+unsigned int batch_corrupt(struct dice *d, struct vq *vq)
 {
 	unsigned int victim, r = roll(d, 100);
 
@@ -46,7 +46,7 @@ unsigned int batch_spoil(struct dice *d, struct vq *vq)
 		return 0;
 	victim = roll(d, nr_requests);
 	if (r < 7)
-		guest_corrupt(&guest, d, vq, &crime[victim]);
+		guest_corrupt(&guest, d, vq, &requests[victim]);
 	else if (r < 8)
 		head[victim] = chance(d, 50) ? vq->num : vq->num + roll(d, 65536 - vq->num);
 	else if (r < 9 && nr_requests <= BATCH_DEVICE)
@@ -56,22 +56,22 @@ unsigned int batch_spoil(struct dice *d, struct vq *vq)
 	return 0;
 }
 
-/* Who else in a case reads or writes a line of memory. */
+/* The requests of a case that read or write a line of memory. */
 #define LINE		64
 #define SEVERAL		255
 #define REGION_LINES	(2 * 1024 * 1024 / LINE)
 
 struct line {
 	uint32_t stamp;		/* of the case */
-	uint8_t request;	/* or SEVERAL, which only read */
+	uint8_t request;	/* or SEVERAL */
 	bool written;
 };
 
 static struct line lines[NR_REGIONS][REGION_LINES];
 static uint32_t stamp;
 
-/* True if the piece is in the way of another request. */
-static bool collides(unsigned int request, const struct piece *piece, bool write)
+/* Return true if another request accesses the piece and one of the two writes it. */
+static bool conflicts(unsigned int request, const struct piece *piece, bool write)
 {
 	const struct guest_region *r = guest.mem.region;
 	struct line *line, *last;
@@ -107,52 +107,55 @@ static bool in_rings(const struct piece *piece)
 	       piece->host >= r->host;
 }
 
-/* Whether a request is so much in the way of others, or of the rings, that nothing is foretold. */
-static bool is_vague(unsigned int i)
+/*
+ * Return true if the result depends on the order in which the device accesses
+ * memory, because the request shares it with other requests or with the rings.
+ */
+static bool is_unordered(unsigned int i)
 {
-	const struct verdict *v = &verdict[i];
-	bool all = v->effect == READS || v->effect == GETS_ID, bad = v->nr_tables > 1;
+	const struct expectation *e = &expected[i];
+	bool all = e->effect == READS || e->effect == GETS_ID, bad = e->nr_tables > 1;
 	unsigned int k;
 
-	bad |= v->nr_tables && (collides(i, &v->table, false) || in_rings(&v->table));
-	for (k = 0; k < v->nr_out + v->nr_in; k++) {
-		struct piece piece = v->piece[k];
-		bool in = k >= v->nr_out;
+	bad |= e->nr_tables && (conflicts(i, &e->table, false) || in_rings(&e->table));
+	for (k = 0; k < e->nr_out + e->nr_in; k++) {
+		struct piece piece = e->piece[k];
+		bool in = k >= e->nr_out;
 
 		bad |= in_rings(&piece);
 		if (in && !all) {
 			/* Only the status is written. */
-			if (k + 1 < v->nr_out + v->nr_in)
+			if (k + 1 < e->nr_out + e->nr_in)
 				continue;
 			piece.host += piece.len - 1;
 			piece.len = 1;
 		}
 		if (in && in_rings(&piece))
 			damaged = true;
-		bad |= collides(i, &piece, in);
+		bad |= conflicts(i, &piece, in);
 	}
 	return bad;
 }
 
-bool batch_judge(struct queue *q, unsigned int beyond)
+bool batch_predict(struct queue *q, unsigned int beyond)
 {
 	unsigned int i, k;
-	bool vague = false;
+	bool unordered = false;
 
 	stamp++;
 	stops = beyond;
-	nr_answered = 0;
+	nr_completed = 0;
 	for (i = 0; i < nr_requests && !stops; i++) {
-		model_judge(&model, &q->vq, head[i], &verdict[i]);
-		stops = verdict[i].stops;
+		model_predict(&model, &q->vq, head[i], &expected[i]);
+		stops = expected[i].stops;
 		for (k = 0; k < i && !stops; k++)
 			stops = head[k] == head[i];
 		if (stops)
 			break;
-		vague |= is_vague(i);
-		nr_answered++;
+		unordered |= is_unordered(i);
+		nr_completed++;
 	}
-	return !vague;
+	return !unordered;
 }
 
 void batch_make_available(struct queue *q, unsigned int from, unsigned int to)
@@ -163,7 +166,7 @@ void batch_make_available(struct queue *q, unsigned int from, unsigned int to)
 		vq_push(&q->vq, head[i]);
 }
 
-void queue_show(struct dice *d, struct queue *q)
+void queue_publish(struct dice *d, struct queue *q)
 {
 	if (chance(d, 70)) {
 		vq_submit(&q->vq);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What became of a case whose end was foretold. */
+/* Checks the results of a predictable case. */
 #define _GNU_SOURCE
 #include "ring.h"
 
@@ -10,65 +10,65 @@
 
 #include "dirtylog.h"
 
-/* Requests of this case that were. */
-static bool answered[BATCH_MAX];
+/* Requests of this case that have completed. */
+static bool completed[BATCH_MAX];
 
-static void take_answer(const struct vring_used_elem *elem)
+static void take_completion(const struct vring_used_elem *elem)
 {
 	unsigned int i;
 
-	for (i = 0; i < nr_answered; i++)
-		if (head[i] == elem->id && !answered[i])
+	for (i = 0; i < nr_completed; i++)
+		if (head[i] == elem->id && !completed[i])
 			break;
-	if (i == nr_answered)
-		fuzz_fail("head %u is answered, which is not in flight", elem->id);
-	answered[i] = true;
-	if (elem->len != verdict[i].used_len)
+	if (i == nr_completed)
+		fuzz_fail("completion of head %u, which is not in flight", elem->id);
+	completed[i] = true;
+	if (elem->len != expected[i].used_len)
 		fuzz_fail("request %u, type %u: used.len %u, expected %u (status %d, expected %d)",
-			  i, verdict[i].type, elem->len, verdict[i].used_len,
-			  verdict[i].status_at ? *verdict[i].status_at : NO_STATUS,
-			  verdict[i].status);
+			  i, expected[i].type, elem->len, expected[i].used_len,
+			  expected[i].status_at ? *expected[i].status_at : NO_STATUS,
+			  expected[i].status);
 }
 
-/* Most answers come at once, and on emulated machines to sleep costs more than a request. */
-static void wait_moment(unsigned int looks)
+/* Most requests complete at once, and a sleep of an emulated machine takes longer than those. */
+static void poll_delay(unsigned int polls)
 {
-	if (looks < 20)
+	if (polls < 20)
 		sched_yield();
 	else
-		usleep(looks < 1000 ? 50 : 2000);
+		usleep(polls < 1000 ? 50 : 2000);
 }
 
-/* Waits for signals or looks. */
-void check_answers(struct queue *q, bool signals)
+/* Take all expected completions, waiting for signals or polling the used ring. */
+void check_completions(struct queue *q, bool signals)
 {
-	unsigned int nr = nr_answered;
+	unsigned int nr = nr_completed;
 	int64_t end = now_ms() + BOUND_MS;
 	struct vring_used_elem elem;
-	unsigned int looks = 0;
+	unsigned int polls = 0;
 	void *cookie;
 
-	memset(answered, 0, sizeof(answered));
+	memset(completed, 0, sizeof(completed));
 	while (nr) {
 		if (vq_take(&q->vq, &elem, &cookie)) {
-			take_answer(&elem);
+			take_completion(&elem);
 			nr--;
 			continue;
 		}
 		if (signals) {
 			if (!vq_wait(&q->vq, 500))
 				continue;
-			/* The signal follows the answer, on a busy machine a moment later. */
+			/* The signal follows the used index, on a busy machine after a delay. */
 			if (vq_used_idx(&q->vq) != q->vq.used_idx &&
 			    event_wait(q->vq.call, BOUND_MS))
-				fuzz_fail("an answer without a signal");
+				fuzz_fail("a completion without a signal");
 		} else {
-			wait_moment(looks++);
+			poll_delay(polls++);
 		}
 		if (!stops && event_count(q->vq.err))
-			fuzz_fail("the ring stops, with %u answers missing", nr);
+			fuzz_fail("the ring stops with %u completions missing", nr);
 		if (now_ms() > end)
-			fuzz_fail("%u answers are missing", nr);
+			fuzz_fail("%u completions are missing", nr);
 	}
 }
 
@@ -77,12 +77,12 @@ static bool overlap(const struct range *a, const struct range *b)
 	return a->pos < b->pos + b->len && b->pos < a->pos + a->len;
 }
 
-static bool changes_disk(const struct verdict *v)
+static bool changes_disk(const struct expectation *e)
 {
-	return v->effect == WRITES || v->effect == ZEROES || v->effect == DISCARDS;
+	return e->effect == WRITES || e->effect == ZEROES || e->effect == DISCARDS;
 }
 
-static bool meet_on_disk(const struct verdict *a, const struct verdict *b)
+static bool overlap_on_disk(const struct expectation *a, const struct expectation *b)
 {
 	unsigned int i, k;
 
@@ -95,29 +95,29 @@ static bool meet_on_disk(const struct verdict *a, const struct verdict *b)
 	return false;
 }
 
-/* Requests of a case that are in each other's way on the disk may move anything. */
+/* Requests of a case that overlap on the disk have no expected data. */
 static void find_overlaps(void)
 {
 	unsigned int i, k;
 
-	for (i = 0; i < nr_answered; i++) {
+	for (i = 0; i < nr_completed; i++) {
 		for (k = 0; k < i; k++) {
-			if (!meet_on_disk(&verdict[i], &verdict[k]))
+			if (!overlap_on_disk(&expected[i], &expected[k]))
 				continue;
-			verdict[i].partial = true;
-			verdict[k].partial = true;
+			expected[i].partial = true;
+			expected[k].partial = true;
 		}
 	}
 }
 
-/* Another piece of the same request has been written as well, or the status. */
-static bool overwritten(const struct verdict *v, unsigned int piece)
+/* Return true if another piece of the request, or its status, was written to the same memory. */
+static bool overwritten(const struct expectation *e, unsigned int piece)
 {
-	const struct piece *a = &v->piece[piece];
+	const struct piece *a = &e->piece[piece];
 	unsigned int k;
 
-	for (k = v->nr_out; k < v->nr_out + v->nr_in; k++) {
-		const struct piece *b = &v->piece[k];
+	for (k = e->nr_out; k < e->nr_out + e->nr_in; k++) {
+		const struct piece *b = &e->piece[k];
 
 		if (k != piece && a->host < b->host + b->len && b->host < a->host + a->len)
 			return true;
@@ -125,32 +125,32 @@ static bool overwritten(const struct verdict *v, unsigned int piece)
 	return false;
 }
 
-/* What was read from the disk, or as the serial number. */
-static void check_read(unsigned int request, struct verdict *v, const char *from)
+/* Check the data that was read from the disk, or the serial number. */
+static void check_read(unsigned int request, struct expectation *e, const char *from)
 {
-	uint64_t left = v->data_len;
+	uint64_t left = e->data_len;
 	unsigned int k;
 
-	for (k = v->nr_out; k < v->nr_out + v->nr_in && left; k++) {
-		struct piece *piece = &v->piece[k];
+	for (k = e->nr_out; k < e->nr_out + e->nr_in && left; k++) {
+		struct piece *piece = &e->piece[k];
 		uint64_t part = piece->len < left ? piece->len : left;
 
-		if (!v->partial && memcmp(piece->host, from, part) && !overwritten(v, k))
-			fuzz_fail("request %u, type %u: wrong data in segment %u", request, v->type,
-				  k - v->nr_out);
+		if (!e->partial && memcmp(piece->host, from, part) && !overwritten(e, k))
+			fuzz_fail("request %u, type %u: wrong data in segment %u", request, e->type,
+				  k - e->nr_out);
 		guest_accept(&guest, piece->host, part);
 		from += part;
 		left -= part;
 	}
 }
 
-static void check_disk(unsigned int request, const struct verdict *v)
+static void check_disk(unsigned int request, const struct expectation *e)
 {
 	uint64_t around = 8 * SECTOR_SIZE, size = disk->model.size;
 	unsigned int i;
 
-	for (i = 0; i < v->nr_ranges; i++) {
-		uint64_t start = v->range[i].pos, end = start + v->range[i].len;
+	for (i = 0; i < e->nr_ranges; i++) {
+		uint64_t start = e->range[i].pos, end = start + e->range[i].len;
 		int64_t at;
 
 		start -= start < around ? start : around;
@@ -158,18 +158,18 @@ static void check_disk(unsigned int request, const struct verdict *v)
 		at = disk_differs(disk, start, end - start);
 		if (at >= 0)
 			fuzz_fail("request %u, type %u: byte %" PRId64 " of the disk is wrong",
-				  request, v->type, at);
+				  request, e->type, at);
 	}
 }
 
-/* As the guest wrote it: by now the request's own status may lie in its data. */
-static void take_written(const struct verdict *v, char *to)
+/* Copy the data from the shadow, because the request's status may have overwritten it. */
+static void copy_written(const struct expectation *e, char *to)
 {
 	uint64_t skip = sizeof(struct virtio_blk_outhdr);
 	unsigned int k;
 
-	for (k = 0; k < v->nr_out; k++) {
-		const struct piece *piece = &v->piece[k];
+	for (k = 0; k < e->nr_out; k++) {
+		const struct piece *piece = &e->piece[k];
 		uint64_t from = piece->len < skip ? piece->len : skip;
 
 		skip -= from;
@@ -179,49 +179,49 @@ static void take_written(const struct verdict *v, char *to)
 	}
 }
 
-static void note_effect(unsigned int i)
+static void apply_effect(unsigned int i)
 {
-	struct verdict *v = &verdict[i];
+	struct expectation *e = &expected[i];
 	unsigned int k;
 
-	switch (v->effect) {
+	switch (e->effect) {
 	case READS:
-		check_read(i, v, disk->shadow + v->range[0].pos);
+		check_read(i, e, disk->shadow + e->range[0].pos);
 		return;
 	case GETS_ID:
-		check_read(i, v, (char *)model.serial);
+		check_read(i, e, (char *)model.serial);
 		return;
 	case WRITES:
-		if (!v->partial)
-			take_written(v, disk->shadow + v->range[0].pos);
+		if (!e->partial)
+			copy_written(e, disk->shadow + e->range[0].pos);
 		break;
 	case ZEROES:
-		for (k = 0; k < v->nr_ranges && !v->partial; k++)
-			memset(disk->shadow + v->range[k].pos, 0, v->range[k].len);
+		for (k = 0; k < e->nr_ranges && !e->partial; k++)
+			memset(disk->shadow + e->range[k].pos, 0, e->range[k].len);
 		break;
 	case DISCARDS:
 	case NOTHING:
 		break;
 	}
-	if (v->partial || v->effect == DISCARDS)
-		for (k = 0; k < v->nr_ranges; k++)
-			disk_accept(disk, v->range[k].pos, v->range[k].len);
+	if (e->partial || e->effect == DISCARDS)
+		for (k = 0; k < e->nr_ranges; k++)
+			disk_accept(disk, e->range[k].pos, e->range[k].len);
 }
 
 static void check_status(unsigned int i)
 {
 	static const enum count counts[] = { OKS, ERRORS, UNSUPPORTED };
-	struct verdict *v = &verdict[i];
+	struct expectation *e = &expected[i];
 
-	if (v->status == NO_STATUS) {
+	if (e->status == NO_STATUS) {
 		fuzz_count(SILENT, 1);
 		return;
 	}
-	fuzz_count(counts[v->status], 1);
-	if (*v->status_at != v->status)
-		fuzz_fail("request %u, type %u: status %u, expected %d", i, v->type,
-			  *(uint8_t *)v->status_at, v->status);
-	guest_accept(&guest, v->status_at, 1);
+	fuzz_count(counts[e->status], 1);
+	if (*e->status_at != e->status)
+		fuzz_fail("request %u, type %u: status %u, expected %d", i, e->type,
+			  *(uint8_t *)e->status_at, e->status);
+	guest_accept(&guest, e->status_at, 1);
 }
 
 static void check_memory(struct queue *q)
@@ -242,12 +242,12 @@ void check_all(void)
 
 	if (!dirtylog_is_empty())
 		fuzz_fail("a page is logged that was not written, in one of the last %u cases",
-			  LOOK_CASES);
+			  CHECK_CASES);
 	if (at)
 		fuzz_fail("memory at 0x%" PRIx64 " was written, in one of the last %u cases",
-			  guest_address(&guest.mem, at), LOOK_CASES);
+			  guest_address(&guest.mem, at), CHECK_CASES);
 	if (fault)
-		fuzz_fail("the disk: %s, in one of the last %u cases", fault, LOOK_CASES);
+		fuzz_fail("the disk: %s, in one of the last %u cases", fault, CHECK_CASES);
 }
 
 void check_beyond_race(void)
@@ -259,29 +259,29 @@ void check_beyond_race(void)
 		fuzz_fail("byte %" PRId64 " of the disk, which no request may reach, is wrong", at);
 }
 
-/* What was written is in the dirty log, and after all cases nothing else. */
+/* Check that the dirty log has the pages that were written, and clear those. */
 static void check_log(void)
 {
 	unsigned int i, k;
 
-	for (i = 0; i < nr_answered; i++) {
-		struct verdict *v = &verdict[i];
-		uint64_t left = v->effect == READS || v->effect == GETS_ID ? v->data_len : 0;
+	for (i = 0; i < nr_completed; i++) {
+		struct expectation *e = &expected[i];
+		uint64_t left = e->effect == READS || e->effect == GETS_ID ? e->data_len : 0;
 
-		if (v->status != NO_STATUS && dirtylog_misses(&guest, v->status_at, 1))
-			fuzz_fail("request %u, type %u: its status is not logged", i, v->type);
-		for (k = v->nr_out; k < v->nr_out + v->nr_in && !v->partial; k++) {
-			uint32_t part = v->piece[k].len < left ? v->piece[k].len : left;
+		if (e->status != NO_STATUS && dirtylog_lacks(&guest, e->status_at, 1))
+			fuzz_fail("request %u, type %u: its status is not logged", i, e->type);
+		for (k = e->nr_out; k < e->nr_out + e->nr_in && !e->partial; k++) {
+			uint32_t part = e->piece[k].len < left ? e->piece[k].len : left;
 
-			if (dirtylog_misses(&guest, v->piece[k].host, part))
+			if (dirtylog_lacks(&guest, e->piece[k].host, part))
 				fuzz_fail("request %u, type %u: its data is not logged", i,
-					  v->type);
+					  e->type);
 			left -= part;
 		}
 	}
-	for (i = 0; i < nr_answered; i++)
-		for (k = verdict[i].nr_out; k < verdict[i].nr_out + verdict[i].nr_in; k++)
-			dirtylog_forget(&guest, verdict[i].piece[k].host, verdict[i].piece[k].len);
+	for (i = 0; i < nr_completed; i++)
+		for (k = expected[i].nr_out; k < expected[i].nr_out + expected[i].nr_in; k++)
+			dirtylog_clear(&guest, expected[i].piece[k].host, expected[i].piece[k].len);
 }
 
 void check_case(struct queue *q)
@@ -289,11 +289,11 @@ void check_case(struct queue *q)
 	unsigned int i;
 
 	find_overlaps();
-	for (i = 0; i < nr_answered; i++)
-		note_effect(i);
-	for (i = 0; i < nr_answered; i++) {
+	for (i = 0; i < nr_completed; i++)
+		apply_effect(i);
+	for (i = 0; i < nr_completed; i++) {
 		check_status(i);
-		check_disk(i, &verdict[i]);
+		check_disk(i, &expected[i]);
 	}
 	check_memory(q);
 	if (dirtylog_is_on())

@@ -28,8 +28,8 @@ void dirtylog_start(struct vhost_blk *dev)
 		fuzz_fail("the dirty log: %s", strerror(errno));
 }
 
-/* Goes over the pages of a piece; the first that is not in the log, or NULL. */
-static const char *look(const struct guest *g, const char *host, size_t len, bool forget)
+/* Look up the pages of a piece. Return the first that is not in the log, or NULL. */
+static const char *look_up(const struct guest *g, const char *host, size_t len, bool clear)
 {
 	const char *missed = NULL;
 	size_t part;
@@ -40,23 +40,23 @@ static const char *look(const struct guest *g, const char *host, size_t len, boo
 		part = guest_first_page(host, len);
 		if (!(bits[page / 8] & 1 << page % 8) && !missed)
 			missed = host;
-		if (forget)
+		if (clear)
 			bits[page / 8] &= ~(1 << page % 8);
 	}
 	return missed;
 }
 
-const char *dirtylog_misses(const struct guest *g, const char *host, size_t len)
+const char *dirtylog_lacks(const struct guest *g, const char *host, size_t len)
 {
-	return look(g, host, len, false);
+	return look_up(g, host, len, false);
 }
 
-void dirtylog_forget(const struct guest *g, const char *host, size_t len)
+void dirtylog_clear(const struct guest *g, const char *host, size_t len)
 {
-	look(g, host, len, true);
+	look_up(g, host, len, true);
 }
 
-void dirtylog_forget_all(void)
+void dirtylog_clear_all(void)
 {
 	if (bits)
 		memset(bits, 0, LOG_SIZE);

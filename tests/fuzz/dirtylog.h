@@ -5,14 +5,14 @@
 
 #include "guest.h"
 
-/* From now on, on an attached device whose guest has no memory beyond the log. */
+/* Start logging on an attached device whose guest has no memory beyond the log. */
 void dirtylog_start(struct vhost_blk *dev);
 bool dirtylog_is_on(void);
-/* The first page of a piece of memory that is not in the log, or NULL. */
-const char *dirtylog_misses(const struct guest *g, const char *host, size_t len);
-void dirtylog_forget(const struct guest *g, const char *host, size_t len);
-void dirtylog_forget_all(void);
-/* Nothing is there that was not forgotten. */
+/* Return the first page of a piece of memory that is not in the log, or NULL. */
+const char *dirtylog_lacks(const struct guest *g, const char *host, size_t len);
+void dirtylog_clear(const struct guest *g, const char *host, size_t len);
+void dirtylog_clear_all(void);
+/* Return true if no page is logged that was not cleared. */
 bool dirtylog_is_empty(void);
 
 #endif

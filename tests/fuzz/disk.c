@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The fuzzer's disks. */
+/* The fuzzer's disks, each with a shadow of its expected contents. */
 #define _GNU_SOURCE
 #include "disk.h"
 
@@ -19,8 +19,8 @@
 #define SIZE		(2 * MIB)
 /* A file may end within a page, even within a sector. */
 #define FILE_SIZE	(SIZE + 3 * SECTOR_SIZE + 100)
-#define BLOCK		4096UL		/* that direct I/O of the eye is made of */
-#define WINDOW_AT	(1 * MIB)	/* of BELOW_SIZE */
+#define BLOCK		4096UL		/* unit of direct reads */
+#define WINDOW_AT	(1 * MIB)	/* bytes into the device below */
 #define BELOW_SIZE	(4 * MIB)
 #define CONTENT		0xd15c
 
@@ -108,8 +108,8 @@ static void make(struct disk *disk, unsigned int number)
 	}
 	disk->fd = open(path, kind->flags | O_CLOEXEC);
 	must(disk->fd, path);
-	disk->eye = open(path, O_RDONLY | (kind->flags & O_DIRECT) | O_CLOEXEC);
-	must(disk->eye, path);
+	disk->verify_fd = open(path, O_RDONLY | (kind->flags & O_DIRECT) | O_CLOEXEC);
+	must(disk->verify_fd, path);
 
 	disk->model.size = backend_size(disk->fd);
 	disk->model.block_size = kind->block_size ?: SECTOR_SIZE;
@@ -138,8 +138,8 @@ struct disk *disk_get(unsigned int number)
 	return &disks[number];
 }
 
-/* What a range holds, with the blocks around it. */
-static const char *look(int fd, uint64_t pos, uint64_t len)
+/* Read the blocks of a range. Return where the range begins in the buffer. */
+static const char *read_range(int fd, uint64_t pos, uint64_t len)
 {
 	uint64_t start = pos / BLOCK * BLOCK, end = (pos + len + BLOCK - 1) / BLOCK * BLOCK;
 
@@ -150,7 +150,7 @@ static const char *look(int fd, uint64_t pos, uint64_t len)
 
 void disk_accept(struct disk *disk, uint64_t pos, uint64_t len)
 {
-	memcpy(disk->shadow + pos, look(disk->eye, pos, len), len);
+	memcpy(disk->shadow + pos, read_range(disk->verify_fd, pos, len), len);
 }
 
 static int64_t first_difference(const char *a, const char *b, uint64_t len)
@@ -166,7 +166,8 @@ static int64_t first_difference(const char *a, const char *b, uint64_t len)
 
 int64_t disk_differs(struct disk *disk, uint64_t pos, uint64_t len)
 {
-	int64_t at = first_difference(look(disk->eye, pos, len), disk->shadow + pos, len);
+	const char *data = read_range(disk->verify_fd, pos, len);
+	int64_t at = first_difference(data, disk->shadow + pos, len);
 
 	return at < 0 ? at : (int64_t)pos + at;
 }
@@ -186,12 +187,12 @@ const char *disk_fault(struct disk *disk)
 	}
 	if (disk->below < 0)
 		return NULL;
-	below = look(disk->below, 0, BELOW_SIZE);
+	below = read_range(disk->below, 0, BELOW_SIZE);
 	if (pattern_differs(below, WINDOW_AT, 0, CONTENT) >= 0)
-		return "what is before it has changed";
+		return "the device below has changed before the window";
 	if (pattern_differs(below + WINDOW_AT + SIZE, BELOW_SIZE - WINDOW_AT - SIZE,
 			    WINDOW_AT + SIZE, CONTENT) >= 0)
-		return "what is behind it has changed";
+		return "the device below has changed behind the window";
 	return NULL;
 }
 
@@ -203,10 +204,10 @@ void disk_remove_all(void)
 		if (!disks[i].shadow)
 			continue;
 		close(disks[i].fd);
-		close(disks[i].eye);
+		close(disks[i].verify_fd);
 		if (disks[i].below >= 0)
 			close(disks[i].below);
 	}
 	if (backend_remove_since(0))
-		fuzz_fail("a disk is still held");
+		fuzz_fail("a disk is still in use");
 }

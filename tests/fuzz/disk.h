@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fuzzer's disks, each with a shadow that tells what it should hold. */
+/* The fuzzer's disks, each with a shadow of its expected contents. */
 #ifndef TESTS_FUZZ_DISK_H
 #define TESTS_FUZZ_DISK_H
 
@@ -9,21 +9,21 @@
 
 struct disk {
 	struct model_disk model;
-	int fd;		/* what the device gets */
-	int eye;	/* what is read to see what became of it */
+	int fd;		/* the backend */
+	int verify_fd;	/* for reads that check the contents */
 	char *shadow;
-	int below;	/* a larger device that it is a window of, or -1 */
+	int below;	/* the larger device of a window, or -1 */
 };
 
-/* The disk of that number, made when it is asked for the first time. */
+/* Return the disk of that number, and create it at the first call. */
 struct disk *disk_get(unsigned int number);
-/* It may hold anything in a range. */
+/* Take the present contents of a range as expected. */
 void disk_accept(struct disk *disk, uint64_t pos, uint64_t len);
-/* The first byte of a range that is not as it should be, or -1. */
+/* Return the first byte of a range that differs from the shadow, or -1. */
 int64_t disk_differs(struct disk *disk, uint64_t pos, uint64_t len);
-/* What is wrong with all of it, its size, and what lies around it; NULL if nothing is. */
+/* Check size, contents and the device below. Return a description of the error, or NULL. */
 const char *disk_fault(struct disk *disk);
-/* Gives all disks back, which nobody must hold any more. */
+/* Remove all disks, which must not be in use. */
 void disk_remove_all(void);
 
 #endif

@@ -22,15 +22,15 @@
 #include "blk.h"
 
 #define COUNTS_MAX	32
-#define FAILURES_MAX	10	/* then it is time to look at them */
-#define LOOK_SESSIONS	16	/* after so many it is seen if anything was left behind */
+#define FAILURES_MAX	10	/* stop after so many */
+#define CHECK_SESSIONS	16	/* between checks for leaked workers and references */
 #define PROGRESS_MS	60000
-/* More than a case's own bound: what does not keep even that is stuck. */
+/* More than BOUND_MS, the time limit within a case. */
 #define STUCK_S		120
 
-/* Seen by the sessions and by the supervisor. */
+/* Shared between the sessions and the supervisor. */
 struct shared {
-	uint64_t seed;		/* of the case that runs */
+	uint64_t seed;		/* of the present case */
 	uint64_t cases;
 	uint64_t count[COUNTS_MAX];
 	bool killed;
@@ -45,7 +45,7 @@ struct dice dice_of(uint64_t seed)
 {
 	struct dice d = { seed };
 
-	/* Seeds that follow each other must not be each other's next state. */
+	/* Consecutive seeds must not give the same sequence, shifted by one. */
 	d.state = random_next(&d.state);
 	return d;
 }
@@ -76,7 +76,7 @@ void fuzz_count(unsigned int what, uint64_t nr)
 	__atomic_fetch_add(&shared->count[what], nr, __ATOMIC_RELAXED);
 }
 
-void fuzz_ends_by_kill(void)
+void fuzz_expect_kill(void)
 {
 	shared->killed = true;
 }
@@ -131,7 +131,7 @@ static void run_session(uint64_t seed, uint64_t nr, int64_t end)
 	_exit(0);
 }
 
-/* Its own alarm ends a session that is stuck, unless it is so in the kernel. */
+/* Wait for the end of a session, which its own alarm bounds unless it is stuck in the kernel. */
 static bool wait_for_session(pid_t pid)
 {
 	struct pollfd session = { .fd = pidfd_open(pid, 0), .events = POLLIN };
@@ -149,7 +149,7 @@ static bool wait_for_session(pid_t pid)
 			end = now_ms() + 2000 * STUCK_S;
 		}
 		if (now_ms() > end) {
-			fuzz_fail("its process is stuck in the kernel");
+			fuzz_fail("the session is stuck in the kernel");
 			exit(1);
 		}
 	}
@@ -165,13 +165,13 @@ static bool wait_for_session(pid_t pid)
 	if (shared->killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 		return true;
 	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
-		fuzz_fail("its process ended with status 0x%x", status);
+		fuzz_fail("the session ended with status 0x%x", status);
 		return false;
 	}
 	return true;
 }
 
-/* At most that many cases, of one session. */
+/* Run at most @nr cases, all of one session. Return how many. */
 static uint64_t do_session(uint64_t seed, uint64_t nr, int64_t end)
 {
 	uint64_t rest = SESSION_CASES - seed % SESSION_CASES;
@@ -192,8 +192,8 @@ static uint64_t do_session(uint64_t seed, uint64_t nr, int64_t end)
 	if (!pid)
 		run_session(seed, nr, end);
 	ok = wait_for_session(pid);
-	if (fuzzer->settle)
-		fuzzer->settle(!ok);
+	if (fuzzer->after_session)
+		fuzzer->after_session(!ok);
 	return nr;
 }
 
@@ -218,7 +218,7 @@ static void do_cases(uint64_t seed, uint64_t nr, int64_t end)
 		done = do_session(seed, nr, end);
 		seed += done;
 		nr -= done;
-		if (++sessions % LOOK_SESSIONS == 0)
+		if (++sessions % CHECK_SESSIONS == 0)
 			fuzz_expect_nothing_left();
 		if (now_ms() >= next_report) {
 			report();
@@ -227,7 +227,7 @@ static void do_cases(uint64_t seed, uint64_t nr, int64_t end)
 	}
 }
 
-/* Lines of "SEED CASES why"; those that begin with # are none. */
+/* Run a list of lines "SEED CASES reason". Lines that begin with # are comments. */
 static void do_list(const char *path)
 {
 	char line[512];
@@ -242,7 +242,7 @@ static void do_list(const char *path)
 		if (line[0] == '#' || line[0] == '\n')
 			continue;
 		if (sscanf(line, "%" SCNx64 " %" SCNu64, &seed, &nr) != 2) {
-			fprintf(stderr, "%s: what is: %s", path, line);
+			fprintf(stderr, "%s: not a seed and a number of cases: %s", path, line);
 			exit(2);
 		}
 		do_cases(seed, nr, INT64_MAX);
@@ -276,7 +276,7 @@ void fuzz_expect_nothing_left(void)
 	int64_t end = now_ms() + BOUND_MS;
 	int threads, references;
 
-	/* A thread that ended may be seen until it is reaped. */
+	/* Exited threads stay visible until they are reaped. */
 	while ((threads = worker_count(0)) | (references = module_references())) {
 		if (now_ms() > end) {
 			fuzz_fail("%d workers and %d references to the module are left behind",

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the fuzzers share: cases that follow from a 64-bit seed, run in
- * processes that a supervisor watches.
+ * The fuzzers' common part. A 64-bit seed determines a case. Cases run in
+ * sessions, processes that a supervisor watches.
  *
- * The upper bits of a seed make a session, which sets a device up once for
- * SESSION_CASES cases. Cases with consecutive seeds run one after the other.
+ * The upper bits of a seed determine the session, which sets up a device once
+ * for SESSION_CASES cases. Cases with consecutive seeds run one after the other.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
@@ -14,47 +14,47 @@
 #include <stdint.h>
 
 #define SESSION_CASES	256
-#define BOUND_MS	30000	/* for what must happen, on a slow emulated machine */
+#define BOUND_MS	30000	/* time limit of an operation on a slow emulated machine */
 
 struct fuzzer {
 	const char *name;
-	/* In the supervisor, before a session: what outlives it. */
+	/* Run in the supervisor before a session. */
 	void (*prepare)(uint64_t session);
-	/* In the session's own process, which ends with it. */
+	/* Run in the session's own process. */
 	void (*open)(uint64_t session);
 	void (*run)(uint64_t seed);
 	void (*close)(uint64_t session);
-	/* In the supervisor: after each session, and at the very end. */
-	void (*settle)(bool failed);
+	/* Run in the supervisor after each session, and once at the end. */
+	void (*after_session)(bool failed);
 	void (*finish)(void);
-	const char *const *count_names;	/* what fuzz_count() counts; NULL at the end */
+	const char *const *count_names;	/* names of the counters of fuzz_count(), ended by NULL */
 };
 
 int fuzz_main(int argc, char **argv, const struct fuzzer *fuzzer);
 
-/* The case has failed, and with it the session: does not return in one. */
+/* Report a failure of the case. Ends the process of a session. */
 void fuzz_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Adds to a figure of the final report; any thread may. */
+/* Add to a counter of the final report. Thread-safe. */
 void fuzz_count(unsigned int what, uint64_t nr);
-/* Says that the session's process is about to kill itself. */
-void fuzz_ends_by_kill(void);
-/* Memory that sessions and supervisor share. */
+/* Have the supervisor expect that the session ends by SIGKILL. */
+void fuzz_expect_kill(void);
+/* Allocate memory that sessions and supervisor share. */
 void *fuzz_shared(size_t size);
 
-/* Opens another vhost-blk device. */
+/* Open another vhost-blk device. */
 int fuzz_device(void);
-/* No worker of a vhost-blk device is left, nor a reference to the module. */
+/* Check that no worker of a vhost-blk device and no reference to the module is left. */
 void fuzz_expect_nothing_left(void);
 
-/* Random numbers; the state is the seed. */
+/* A random number generator. The first state is the seed. */
 struct dice {
 	uint64_t state;
 };
 
 struct dice dice_of(uint64_t seed);
-/* Below n. */
+/* Return a random number below n. */
 uint64_t roll(struct dice *d, uint64_t n);
-/* True in so many of a hundred times. */
+/* Return true with a probability of @percent. */
 bool chance(struct dice *d, unsigned int percent);
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define pick(d, array)	((array)[roll(d, ARRAY_SIZE(array))])

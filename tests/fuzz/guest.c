@@ -13,16 +13,16 @@
 #define RINGS_SIZE	(704 * KIB)
 #define AFTER_SIZE	(2 * GUEST_PAGE)
 #define LAST_SIZE	(3 * GUEST_PAGE)
-#define TORN_GPA	0xffff0000ULL
-#define TORN_SIZE	(5 * GUEST_PAGE)
+#define PROTECTED_GPA	0xffff0000ULL
+#define PROTECTED_SIZE	(5 * GUEST_PAGE)
 #define BIG_GPA		0x2000ULL
 #define BIG_SIZE	(1280 * KIB)
-/* At the end of BIG, for chains that a slot has no room for. */
+/* The table at the end of BIG, for chains that do not fit into a slot. */
 #define BIG_TABLE	(DESCS_MAX * sizeof(struct vring_desc))
 #define TOP_SIZE	(16 * KIB)
 #define LOGGED_TOP_GPA	0x80000000ULL
 
-static char *torn;
+static char *protected_pages;
 
 static void add_region(struct guest *g, uint64_t gpa, size_t size)
 {
@@ -46,15 +46,15 @@ void guest_init(struct guest *g, bool logged)
 	add_region(g, RINGS_GPA, RINGS_SIZE);
 	add_region(g, RINGS_GPA + RINGS_SIZE, AFTER_SIZE);
 	add_region(g, RINGS_GPA + RINGS_SIZE + AFTER_SIZE, LAST_SIZE);
-	add_region(g, TORN_GPA, TORN_SIZE);
+	add_region(g, PROTECTED_GPA, PROTECTED_SIZE);
 	add_region(g, BIG_GPA, BIG_SIZE);
 	add_region(g, logged ? LOGGED_TOP_GPA : -TOP_SIZE, TOP_SIZE);
 
-	torn = g->mem.region[TORN].host;
-	if (mprotect(torn + GUEST_PAGE, GUEST_PAGE, PROT_NONE) ||
-	    mprotect(torn + 3 * GUEST_PAGE, GUEST_PAGE, PROT_READ))
+	protected_pages = g->mem.region[PROTECTED].host;
+	if (mprotect(protected_pages + GUEST_PAGE, GUEST_PAGE, PROT_NONE) ||
+	    mprotect(protected_pages + 3 * GUEST_PAGE, GUEST_PAGE, PROT_READ))
 		fuzz_fail("mprotect");
-	/* A page between them, over whose end requests may reach into AFTER. */
+	/* Requests may cross the end of the last page, into AFTER. */
 	g->slots = rings->host + rings->size - GUEST_PAGE - SLOTS * SLOT_SIZE;
 	g->rings_end = g->slots;
 }
@@ -81,10 +81,10 @@ bool guest_allowed(const char *host, size_t len, bool write)
 {
 	size_t first, last;
 
-	if (!len || host >= torn + TORN_SIZE || host + len <= torn)
+	if (!len || host >= protected_pages + PROTECTED_SIZE || host + len <= protected_pages)
 		return true;
-	first = (host - torn) / GUEST_PAGE;
-	last = (host + len - 1 - torn) / GUEST_PAGE;
+	first = (host - protected_pages) / GUEST_PAGE;
+	last = (host + len - 1 - protected_pages) / GUEST_PAGE;
 	return !(first <= 1 && last >= 1) && !(write && first <= 3 && last >= 3);
 }
 
@@ -148,7 +148,7 @@ const char *guest_differs(const struct guest *g, const char *host, size_t len)
 	return NULL;
 }
 
-/* The part of a region that the device may not write unasked. */
+/* Return the part of a region that the device may write only for a request. */
 static char *checked_part(const struct guest *g, int region, size_t *len)
 {
 	const struct guest_region *r = &g->mem.region[region];
@@ -183,7 +183,7 @@ void guest_accept_all(struct guest *g)
 	}
 }
 
-/* The parts of a request, each anywhere in the guest's memory, before they are descriptors. */
+/* The segments of a request, before they are descriptors. */
 struct plan {
 	unsigned int nr_out, nr_in;
 	struct vq_segment segment[DESCS_MAX];
@@ -203,7 +203,7 @@ static void add_segment(struct plan *p, bool in, uint64_t addr, uint64_t len)
 		p->nr_out++;
 }
 
-/* Adds a piece of memory cut into so many segments, with some of nothing in between. */
+/* Add a piece of memory as @cuts segments, with some empty ones in between. */
 static void add_cut(struct plan *p, struct dice *d, bool in, uint64_t addr, uint64_t len,
 		    unsigned int cuts)
 {
@@ -214,7 +214,7 @@ static void add_cut(struct plan *p, struct dice *d, bool in, uint64_t addr, uint
 			uint64_t most = 2 * len / cuts + 1;
 
 			part = 1 + roll(d, most < len ? most : len - 1);
-			/* Sectors are what a sane guest would cut at. */
+			/* An ordinary guest splits data at sectors. */
 			if (cuts % 2 && part > SECTOR_SIZE)
 				part -= part % SECTOR_SIZE;
 			cuts--;
@@ -227,9 +227,9 @@ static void add_cut(struct plan *p, struct dice *d, bool in, uint64_t addr, uint
 	}
 }
 
-static unsigned int choose_cuts(struct dice *d, bool many, bool decent)
+static unsigned int choose_cuts(struct dice *d, bool many, bool valid)
 {
-	unsigned int r = roll(d, decent ? 88 : 100);
+	unsigned int r = roll(d, valid ? 88 : 100);
 
 	if (r < 65)
 		return 1;
@@ -240,11 +240,11 @@ static unsigned int choose_cuts(struct dice *d, bool many, bool decent)
 	return 100 + roll(d, 1000);
 }
 
-static uint64_t choose_len(struct dice *d, bool decent)
+static uint64_t choose_len(struct dice *d, bool valid)
 {
 	unsigned int r = roll(d, 100);
 
-	if (decent || r < 62)
+	if (valid || r < 62)
 		return SECTOR_SIZE * (1 + roll(d, 8));
 	if (r < 70)
 		return GUEST_PAGE;
@@ -268,16 +268,16 @@ static uint64_t choose_len(struct dice *d, bool decent)
 }
 
 static uint64_t choose_sector(struct dice *d, const struct model_disk *disk, uint64_t len,
-			      uint64_t decent_limit)
+			      uint64_t valid_limit)
 {
 	uint64_t sectors = disk->size / SECTOR_SIZE, used = (len + 511) / SECTOR_SIZE;
 	unsigned int block = disk->block_size / SECTOR_SIZE;
 	uint64_t any;
 
-	if (decent_limit)
-		return roll(d, decent_limit) / block * block;
+	if (valid_limit)
+		return roll(d, valid_limit) / block * block;
 	any = roll(d, sectors);
-	/* Unaligned ones are errors, and should not be all there is. */
+	/* Most sectors are aligned, because unaligned ones are errors. */
 	if (chance(d, 90))
 		any = any / block * block;
 	switch (roll(d, 40)) {
@@ -302,7 +302,7 @@ static uint64_t choose_sector(struct dice *d, const struct model_disk *disk, uin
 	}
 }
 
-static uint32_t choose_type(struct dice *d, bool decent)
+static uint32_t choose_type(struct dice *d, bool valid)
 {
 	static const uint32_t odd[] = {
 		2, 3, 5, 6, 7, 9, 10, 12, 15, 17, 18, 20, 24, 26, 0x80000000, 0x80000001, 0x100,
@@ -318,7 +318,7 @@ static uint32_t choose_type(struct dice *d, bool decent)
 		return VIRTIO_BLK_T_FLUSH;
 	if (r < 82)
 		return VIRTIO_BLK_T_GET_ID;
-	if (decent)
+	if (valid)
 		return VIRTIO_BLK_T_IN;
 	if (r < 86)
 		return VIRTIO_BLK_T_DISCARD;
@@ -334,45 +334,45 @@ static bool is_big(uint64_t addr)
 	return addr >= BIG_GPA && addr < BIG_GPA + BIG_SIZE;
 }
 
-static bool take_region(struct loot *loot, int region)
+static bool take_region(struct budget *budget, int region)
 {
-	if (loot->taken[region])
+	if (budget->taken[region])
 		return false;
-	loot->taken[region] = true;
+	budget->taken[region] = true;
 	return true;
 }
 
-/* Where the data goes; the length may shrink to what there is room for. */
-static uint64_t choose_place(struct guest *g, struct dice *d, struct loot *loot, char *slot,
-			     uint64_t *len, bool decent)
+/* Return the address of the data. Reduces the length to the room there. */
+static uint64_t choose_buffer(struct guest *g, struct dice *d, struct budget *budget, char *slot,
+			      uint64_t *len, bool valid)
 {
 	const struct guest_region *r = g->mem.region;
 	size_t room = SLOT_STATUS - SLOT_DATA, offset;
-	unsigned int where = decent ? 100 : roll(d, 100);
+	unsigned int where = valid ? 100 : roll(d, 100);
 
-	if (*len > room && take_region(loot, BIG)) {
+	if (*len > room && take_region(budget, BIG)) {
 		room = BIG_SIZE - BIG_TABLE;
 		if (*len > room)
 			*len = room;
 		offset = chance(d, 70) ? 0 : roll(d, room - *len + 1);
 		return BIG_GPA + offset;
 	}
-	if (*len && where < 4 && take_region(loot, AFTER)) {
-		/* Over the borders of regions, at times over that of the last. */
+	if (*len && where < 4 && take_region(budget, AFTER)) {
+		/* Cross the borders of regions, sometimes that of the last. */
 		if (*len > GUEST_PAGE)
 			*len = GUEST_PAGE;
 		return r[AFTER].gpa + roll(d, 2) * AFTER_SIZE +
 		       (chance(d, 8) ? LAST_SIZE : 0) - roll(d, *len + 1);
 	}
-	if (*len && where < 6 && take_region(loot, TOP)) {
+	if (*len && where < 6 && take_region(budget, TOP)) {
 		if (*len > TOP_SIZE)
 			*len = TOP_SIZE;
 		return r[TOP].gpa + TOP_SIZE - *len + (chance(d, 8) ? 1 : 0);
 	}
-	if (*len && where < 11 && take_region(loot, TORN)) {
+	if (*len && where < 11 && take_region(budget, PROTECTED)) {
 		if (*len > GUEST_PAGE)
 			*len = GUEST_PAGE;
-		return TORN_GPA + roll(d, TORN_SIZE - *len + 1);
+		return PROTECTED_GPA + roll(d, PROTECTED_SIZE - *len + 1);
 	}
 	if (*len > room)
 		*len = chance(d, 50) ? SECTOR_SIZE : GUEST_PAGE;
@@ -383,7 +383,7 @@ static uint64_t choose_place(struct guest *g, struct dice *d, struct loot *loot,
 	return guest_address(&g->mem, slot + SLOT_DATA + offset);
 }
 
-/* Writes guest-physical memory as far as it is there. */
+/* Write guest-physical memory. Skips addresses without memory. */
 static void put_address(struct guest *g, uint64_t addr, const void *from, size_t len)
 {
 	const struct guest_region *r;
@@ -403,7 +403,7 @@ static void put_address(struct guest *g, uint64_t addr, const void *from, size_t
 	}
 }
 
-static void put_noise(struct guest *g, struct dice *d, uint64_t addr, size_t len)
+static void put_random(struct guest *g, struct dice *d, uint64_t addr, size_t len)
 {
 	uint64_t noise[512];
 	size_t i, part;
@@ -428,7 +428,7 @@ static uint64_t put_list(struct guest *g, struct dice *d, const struct model_dis
 
 		seg.num_sectors = chance(d, 98) ? roll(d, most) / block * block :
 						  random_next(&d->state);
-		/* One wrong entry spoils the whole list. */
+		/* One invalid entry makes the whole list invalid. */
 		seg.sector = nr < 8 || chance(d, 1) ?
 			     choose_sector(d, disk, seg.num_sectors * SECTOR_SIZE, 0) :
 			     roll(d, disk->size / SECTOR_SIZE - most) / block * block;
@@ -444,7 +444,7 @@ static bool has_list(uint32_t type)
 	       type == VIRTIO_BLK_T_SECURE_ERASE;
 }
 
-/* Where header, data and status are. */
+/* The addresses of header, data and status. */
 struct parts {
 	bool out;		/* the device reads the data */
 	uint64_t header, header_len;
@@ -452,45 +452,45 @@ struct parts {
 	uint64_t status;
 };
 
-static uint64_t choose_data(struct guest *g, struct dice *d, struct loot *loot, char *slot,
-			    uint32_t type, bool decent, uint64_t *len)
+static uint64_t choose_data(struct guest *g, struct dice *d, struct budget *budget, char *slot,
+			    uint32_t type, bool valid, uint64_t *len)
 {
-	*len = choose_len(d, decent);
+	*len = choose_len(d, valid);
 	if (type == VIRTIO_BLK_T_FLUSH && chance(d, 90))
 		*len = 0;
 	if (type == VIRTIO_BLK_T_GET_ID && chance(d, 80))
 		*len = chance(d, 60) ? VIRTIO_BLK_ID_BYTES : roll(d, 40);
 	if (has_list(type))
 		*len = GUEST_PAGE;
-	return choose_place(g, d, loot, slot, len, decent);
+	return choose_buffer(g, d, budget, slot, len, valid);
 }
 
-static void choose_parts(struct guest *g, struct dice *d, struct loot *loot,
-			 const struct model_disk *disk, uint64_t decent_limit, char *slot,
+static void choose_parts(struct guest *g, struct dice *d, struct budget *budget,
+			 const struct model_disk *disk, uint64_t valid_limit, char *slot,
 			 struct parts *p)
 {
 	uint64_t start = guest_address(&g->mem, slot);
-	bool decent = decent_limit;
+	bool valid = valid_limit;
 	struct virtio_blk_outhdr header;
 	uint8_t unset = STATUS_UNSET;
 
-	header.type = choose_type(d, decent);
+	header.type = choose_type(d, valid);
 	header.ioprio = chance(d, 80) ? 0 : random_next(&d->state);
-	p->data = choose_data(g, d, loot, slot, header.type, decent, &p->data_len);
-	header.sector = choose_sector(d, disk, p->data_len, decent_limit);
+	p->data = choose_data(g, d, budget, slot, header.type, valid, &p->data_len);
+	header.sector = choose_sector(d, disk, p->data_len, valid_limit);
 	p->out = header.type == VIRTIO_BLK_T_OUT || has_list(header.type);
-	if (!decent && chance(d, 3))
+	if (!valid && chance(d, 3))
 		p->out = !p->out;
 	if (has_list(header.type))
 		p->data_len = put_list(g, d, disk, p->data);
 	else if (p->out && (p->data_len < 8192 || chance(d, 25)))
-		put_noise(g, d, p->data, p->data_len);
+		put_random(g, d, p->data, p->data_len);
 
-	p->header = start + (decent ? 0 : roll(d, 9) * roll(d, 9));
+	p->header = start + (valid ? 0 : roll(d, 9) * roll(d, 9));
 	p->header_len = sizeof(header);
-	p->status = start + SLOT_STATUS + (decent ? 0 : roll(d, 900));
-	/* In one piece with the data, at times. */
-	if (!decent && chance(d, 10)) {
+	p->status = start + SLOT_STATUS + (valid ? 0 : roll(d, 900));
+	/* Sometimes the header or status is contiguous with the data. */
+	if (!valid && chance(d, 10)) {
 		if (p->out)
 			p->header = p->data - sizeof(header);
 		else
@@ -498,50 +498,50 @@ static void choose_parts(struct guest *g, struct dice *d, struct loot *loot,
 	}
 	put_address(g, p->header, &header, sizeof(header));
 	put_address(g, p->status, &unset, 1);
-	if (!decent && chance(d, 3))
+	if (!valid && chance(d, 3))
 		p->header_len = roll(d, 17);
 }
 
-static void plan_out(struct dice *d, const struct parts *parts, bool decent, struct plan *p)
+static void plan_out(struct dice *d, const struct parts *parts, bool valid, struct plan *p)
 {
 	bool many = is_big(parts->data);
 
 	if (parts->out && parts->header + parts->header_len == parts->data && chance(d, 70)) {
 		add_cut(p, d, false, parts->header, parts->header_len + parts->data_len,
-			choose_cuts(d, many, decent));
+			choose_cuts(d, many, valid));
 		return;
 	}
 	add_cut(p, d, false, parts->header, parts->header_len,
-		decent || chance(d, 92) ? 1 : 2 + roll(d, 16));
+		valid || chance(d, 92) ? 1 : 2 + roll(d, 16));
 	if (parts->out)
-		add_cut(p, d, false, parts->data, parts->data_len, choose_cuts(d, many, decent));
+		add_cut(p, d, false, parts->data, parts->data_len, choose_cuts(d, many, valid));
 }
 
-static void plan_in(struct dice *d, const struct parts *parts, bool decent, struct plan *p)
+static void plan_in(struct dice *d, const struct parts *parts, bool valid, struct plan *p)
 {
 	bool many = is_big(parts->data);
 
 	if (!parts->out && parts->status == parts->data + parts->data_len && chance(d, 70)) {
 		add_cut(p, d, true, parts->data, parts->data_len + 1,
-			choose_cuts(d, many, decent));
+			choose_cuts(d, many, valid));
 		return;
 	}
 	if (!parts->out)
-		add_cut(p, d, true, parts->data, parts->data_len, choose_cuts(d, many, decent));
-	if (decent || chance(d, 97))
-		add_segment(p, true, parts->status, decent || chance(d, 97) ? 1 : 1 + roll(d, 5));
-	if (!decent && chance(d, 2))
+		add_cut(p, d, true, parts->data, parts->data_len, choose_cuts(d, many, valid));
+	if (valid || chance(d, 97))
+		add_segment(p, true, parts->status, valid || chance(d, 97) ? 1 : 1 + roll(d, 5));
+	if (!valid && chance(d, 2))
 		add_segment(p, true, random_next(&d->state), 0);
 }
 
-static void put_desc(struct guest *g, struct crime *c, struct vring_desc *to,
+static void put_desc(struct guest *g, struct request *req, struct vring_desc *to,
 		     const struct vring_desc *desc)
 {
 	guest_put(g, to, desc, sizeof(*desc));
-	c->desc[c->nr_descs++] = to;
+	req->desc[req->nr_descs++] = to;
 }
 
-/* All but the number of the next one. */
+/* Return a descriptor without its next field. */
 static struct vring_desc desc_of(const struct plan *p, unsigned int i)
 {
 	return (struct vring_desc) {
@@ -552,56 +552,56 @@ static struct vring_desc desc_of(const struct plan *p, unsigned int i)
 	};
 }
 
-static struct vring_desc *table_for(struct guest *g, struct dice *d, struct loot *loot,
+static struct vring_desc *table_for(struct guest *g, struct dice *d, struct budget *budget,
 				    char *slot, unsigned int nr)
 {
 	const struct guest_region *big = &g->mem.region[BIG];
 
 	if (nr <= SLOT_DESCS)
 		return (void *)(slot + SLOT_TABLE + (chance(d, 80) ? 0 : roll(d, 200)));
-	/* The data that is in so many segments is there as well. */
-	return loot->taken[BIG] ? (void *)(big->host + big->size - BIG_TABLE) : NULL;
+	/* Only data in BIG has so many segments. */
+	return budget->taken[BIG] ? (void *)(big->host + big->size - BIG_TABLE) : NULL;
 }
 
-static uint16_t next_desc(const struct vq *vq, const struct loot *loot)
+static uint16_t next_desc(const struct vq *vq, const struct budget *budget)
 {
-	return loot->next & (vq->num - 1);
+	return budget->next & (vq->num - 1);
 }
 
-static struct vring_desc *take_desc(struct vq *vq, struct loot *loot)
+static struct vring_desc *take_desc(struct vq *vq, struct budget *budget)
 {
-	struct vring_desc *desc = &vq->desc[next_desc(vq, loot)];
+	struct vring_desc *desc = &vq->desc[next_desc(vq, budget)];
 
-	loot->next += loot->stride;
-	loot->free_descs--;
+	budget->next += budget->stride;
+	budget->free_descs--;
 	return desc;
 }
 
-/* The first descriptors are of the ring, those from a random one on of a table. */
-static bool put_chain(struct guest *g, struct dice *d, struct vq *vq, struct loot *loot,
-		      const struct plan *p, struct crime *c)
+/* Put a random number of descriptors into the ring and the others into a table. */
+static bool put_chain(struct guest *g, struct dice *d, struct vq *vq, struct budget *budget,
+		      const struct plan *p, struct request *req)
 {
-	unsigned int i, nr = p->nr_out + p->nr_in, direct = nr;
+	unsigned int i, nr = p->nr_out + p->nr_in, direct = nr, free = budget->free_descs;
 	struct vring_desc desc, *table = NULL;
 
-	c->nr_descs = 0;
-	if (!nr || !loot->free_descs)
+	req->nr_descs = 0;
+	if (!nr || !free)
 		return false;
-	if (chance(d, 55) || nr > loot->free_descs)
-		direct = chance(d, 85) ? 0 : roll(d, nr < loot->free_descs ? nr : loot->free_descs);
+	if (chance(d, 55) || nr > free)
+		direct = chance(d, 85) ? 0 : roll(d, nr < free ? nr : free);
 	if (direct < nr) {
-		table = table_for(g, d, loot, c->slot, nr - direct);
+		table = table_for(g, d, budget, req->slot, nr - direct);
 		if (!table)
 			return false;
 	}
-	c->head = next_desc(vq, loot);
+	req->head = next_desc(vq, budget);
 	for (i = 0; i < direct; i++) {
-		struct vring_desc *to = take_desc(vq, loot);
+		struct vring_desc *to = take_desc(vq, budget);
 
 		desc = desc_of(p, i);
 		if (i + 1 < nr)
-			desc.next = next_desc(vq, loot);
-		put_desc(g, c, to, &desc);
+			desc.next = next_desc(vq, budget);
+		put_desc(g, req, to, &desc);
 	}
 	if (!table)
 		return true;
@@ -609,35 +609,35 @@ static bool put_chain(struct guest *g, struct dice *d, struct vq *vq, struct loo
 	desc.len = (nr - direct) * sizeof(desc);
 	desc.flags = VRING_DESC_F_INDIRECT | (chance(d, 5) ? VRING_DESC_F_WRITE : 0);
 	desc.next = roll(d, 65536);
-	put_desc(g, c, take_desc(vq, loot), &desc);
+	put_desc(g, req, take_desc(vq, budget), &desc);
 	for (; i < nr; i++) {
 		desc = desc_of(p, i);
-		/* Ignored, as the specification has it. */
+		/* The device ignores it in a table. */
 		desc.next = i + 1 - direct;
-		put_desc(g, c, table++, &desc);
+		put_desc(g, req, table++, &desc);
 	}
 	return true;
 }
 
-bool guest_request(struct guest *g, struct dice *d, struct vq *vq, struct loot *loot,
-		   const struct model_disk *disk, uint64_t decent_limit, char *slot,
-		   struct crime *c)
+bool guest_request(struct guest *g, struct dice *d, struct vq *vq, struct budget *budget,
+		   const struct model_disk *disk, uint64_t valid_limit, char *slot,
+		   struct request *req)
 {
 	static struct plan plan;
 	struct parts parts;
 
-	c->slot = slot;
-	c->header = (void *)slot;
-	c->data = slot + SLOT_DATA;
-	c->data_len = SLOT_STATUS - SLOT_DATA;
-	c->status = slot + SLOT_STATUS;
+	req->slot = slot;
+	req->header = (void *)slot;
+	req->data = slot + SLOT_DATA;
+	req->data_len = SLOT_STATUS - SLOT_DATA;
+	req->status = slot + SLOT_STATUS;
 
-	choose_parts(g, d, loot, disk, decent_limit, slot, &parts);
+	choose_parts(g, d, budget, disk, valid_limit, slot, &parts);
 	plan.nr_out = 0;
 	plan.nr_in = 0;
-	plan_out(d, &parts, decent_limit, &plan);
-	plan_in(d, &parts, decent_limit, &plan);
-	return put_chain(g, d, vq, loot, &plan, c);
+	plan_out(d, &parts, valid_limit, &plan);
+	plan_in(d, &parts, valid_limit, &plan);
+	return put_chain(g, d, vq, budget, &plan, req);
 }
 
 static uint64_t odd_address(struct guest *g, struct dice *d, const struct vring_desc *desc)
@@ -678,14 +678,14 @@ static uint32_t odd_len(struct dice *d, const struct vring_desc *desc)
 	return chance(d, 70) ? pick(d, lens) : desc->len + 1 - roll(d, 3);
 }
 
-void guest_corrupt(struct guest *g, struct dice *d, struct vq *vq, struct crime *c)
+void guest_corrupt(struct guest *g, struct dice *d, struct vq *vq, struct request *req)
 {
-	struct vring_desc *at = c->desc[roll(d, c->nr_descs)], desc;
+	struct vring_desc *at = req->desc[roll(d, req->nr_descs)], desc;
 	const uint16_t next[] = {
-		c->head, roll(d, vq->num), vq->num, vq->num - 1, vq->num + 1, 65535, 32768,
+		req->head, roll(d, vq->num), vq->num, vq->num - 1, vq->num + 1, 65535, 32768,
 	};
 
-	/* Tables may lie anywhere. */
+	/* Tables may be unaligned. */
 	memcpy(&desc, at, sizeof(desc));
 	switch (roll(d, 6)) {
 	case 0:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A malicious guest: its memory, with a shadow that tells what it should hold, and its requests. */
+/* A malicious guest: its memory with a shadow of the expected contents, and its requests. */
 #ifndef TESTS_FUZZ_GUEST_H
 #define TESTS_FUZZ_GUEST_H
 
@@ -8,23 +8,24 @@
 #include "model.h"
 
 #define GUEST_PAGE	4096UL
-#define GUEST_LOGGED_MAX 0x101000000ULL	/* addresses that a dirty log has room for */
+#define GUEST_LOGGED_MAX 0x101000000ULL	/* end of the dirty log */
 
 /*
- * Regions. AFTER and LAST follow on RINGS in the guest's view, but not in the
- * process; LAST is followed by nothing, and TOP by the end of all addresses. Of
- * TORN's pages the second may not be touched, and the fourth not be written.
+ * Regions of guest memory. AFTER and LAST are contiguous with RINGS in
+ * guest-physical addresses, but not in the process. No memory follows LAST, and
+ * TOP ends at the last address. In PROTECTED the second page is inaccessible and
+ * the fourth is read-only.
  */
-enum { RINGS, AFTER, LAST, TORN, BIG, TOP, NR_REGIONS };
+enum { RINGS, AFTER, LAST, PROTECTED, BIG, TOP, NR_REGIONS };
 
-/* Where a request normally has all that belongs to it; offsets in the slot. */
+/* The memory of a request, unless chosen elsewhere. Offsets are within the slot. */
 #define SLOTS		64
 #define SLOT_SIZE	8192
 #define SLOT_TABLE	256
 #define SLOT_DATA	2048
 #define SLOT_STATUS	7168
-#define SLOT_DESCS	96	/* that the table has room for */
-#define DESCS_MAX	1200	/* in a chain, at most */
+#define SLOT_DESCS	96	/* room in the table */
+#define DESCS_MAX	1200	/* in a chain */
 
 struct guest {
 	struct guest_memory mem;
@@ -33,46 +34,52 @@ struct guest {
 	char *slots;
 };
 
-/* With a dirty log, TOP is where that can be of a reasonable size. */
+/* With a dirty log TOP is at a lower address, which keeps the log small. */
 void guest_init(struct guest *g, bool logged);
-/* What the memory at a place of the process should hold. */
+/* Return the shadow of an address of the process. */
 char *guest_shadow(const struct guest *g, const void *host);
+/* Return true if the process may read or write its memory there. */
 bool guest_allowed(const char *host, size_t len, bool write);
-/* How much of a piece lies in its first page. */
+/* Return how many bytes of a piece are in its first page. */
 size_t guest_first_page(const void *host, size_t len);
-/* The guest writes its memory. */
+/* Write guest memory and its shadow. */
 void guest_put(struct guest *g, void *host, const void *from, size_t len);
-/* Whatever is there is right. */
+/* Take the present contents as expected. */
 void guest_accept(struct guest *g, const void *host, size_t len);
-/* The first place of those after the rings that is not as it should be, or NULL. */
+/* Return the first address whose contents differ from the shadow, or NULL. */
 const char *guest_differs(const struct guest *g, const char *host, size_t len);
+/* The same for all memory but the rings. */
 const char *guest_all_differs(const struct guest *g);
 void guest_accept_all(struct guest *g);
 
-/* A request as it lies in the guest's memory; of a decent one header and status are there. */
-struct crime {
+/* A request in guest memory. Header and status are those of a valid request. */
+struct request {
 	char *slot;
 	struct virtio_blk_outhdr *header;
 	char *data;
-	size_t data_len;	/* bytes in the slot */
+	size_t data_len;	/* room in the slot, bytes */
 	char *status;
 	uint16_t head;
 	unsigned int nr_descs;
-	struct vring_desc *desc[DESCS_MAX];	/* of ring and table, in order */
+	struct vring_desc *desc[DESCS_MAX];	/* in ring and table, in order */
 };
 
-/* What one case may use up. */
-struct loot {
+/* What the requests of a case may still use. */
+struct budget {
 	unsigned int free_descs;
-	unsigned int next, stride;	/* of the free descriptors, in the order of their use */
-	bool taken[NR_REGIONS];	/* that only one request of a case may be in */
+	unsigned int next, stride;	/* order in which free descriptors are used */
+	bool taken[NR_REGIONS];	/* regions in use by one request exclusively */
 };
 
-/* Decent requests are right but for sectors, and have at most 16 sectors below the limit. */
-bool guest_request(struct guest *g, struct dice *d, struct vq *vq, struct loot *loot,
-		   const struct model_disk *disk, uint64_t decent_limit, char *slot,
-		   struct crime *crime);
-/* Spoils a descriptor of it. */
-void guest_corrupt(struct guest *g, struct dice *d, struct vq *vq, struct crime *crime);
+/*
+ * Make a request. With @valid_limit it is valid, but for the alignment of its
+ * sector, and has at most 16 sectors that begin below the limit. Return false if
+ * there is no room for it.
+ */
+bool guest_request(struct guest *g, struct dice *d, struct vq *vq, struct budget *budget,
+		   const struct model_disk *disk, uint64_t valid_limit, char *slot,
+		   struct request *req);
+/* Corrupt one of its descriptors. */
+void guest_corrupt(struct guest *g, struct dice *d, struct vq *vq, struct request *req);
 
 #endif

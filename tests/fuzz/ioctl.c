@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * All calls of /dev/vhost-blk with arguments that are right, nearly right and
- * wrong, in any order, by several threads and processes, with I/O under way.
- * Each returns soon, with an errno that the documents name for it; another
- * device works on, and nothing is left behind.
+ * All calls of /dev/vhost-blk with valid, nearly valid and invalid arguments, in
+ * any order, by several threads and processes, during I/O. Each call returns in
+ * bounded time with an errno that the documents name for it, a second device
+ * keeps working, and no worker or reference is left.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,19 +24,19 @@
 #include <unistd.h>
 
 #include "blk.h"
-#include "bystander.h"
+#include "second_device.h"
 #include "disk.h"
 #include "fuzz.h"
 
 #define DEVICES		3
 #define THREADS_MAX	4
 #define STEPS_MAX	24
-#define QUEUES		3	/* that are used; there are 128 */
+#define QUEUES		3	/* in use, of 128 */
 #define RING		16
-#define REQUESTS_MAX	(RING / 3)	/* in flight; header, data and status take a descriptor each */
+#define REQUESTS_MAX	(RING / 3)	/* in flight, of three descriptors each */
 #define DATA_SIZE	(512 * 1024UL)
 #define ARENA_SIZE	(1024 * 1024UL)
-#define GUARD_SIZE	65536UL		/* more than rings and the log can reach beyond it */
+#define GUARD_SIZE	65536UL		/* more than rings and log can exceed the arena by */
 #define GPA		0x10000ULL
 #define FEATURES	((1ULL << VIRTIO_F_VERSION_1) | (1ULL << VIRTIO_BLK_F_DISCARD) | \
 			 (1ULL << VIRTIO_BLK_F_WRITE_ZEROES))
@@ -48,7 +48,7 @@ static const char *const count_names[] = {
 };
 
 struct queue {
-	pthread_mutex_t lock;	/* of the driver's state, not of the rings */
+	pthread_mutex_t lock;	/* protects vq and request, not the rings */
 	struct vq vq;
 	struct blk_request request[REQUESTS_MAX];
 };
@@ -59,15 +59,15 @@ struct driver {
 	struct queue queue[QUEUES];
 };
 
-static struct bystander bystander;
+static struct second_device second_device;
 static struct driver driver[DEVICES];
 /* Descriptors of the devices. They keep their numbers when another file replaces the device. */
 static int device[DEVICES];
 static int event;
-/* All memory that a device is ever told of, so that it writes no other. */
+/* The only memory whose addresses devices get, so that they write no other. */
 static struct guest_memory mem;
 static char *arena, *data;
-/* Descriptors of all sorts. */
+/* Descriptors of other files. */
 static int files[16];
 static unsigned int nr_files;
 static struct disk *disks[3];
@@ -91,7 +91,7 @@ union argument {
 	char bytes[4096];
 };
 
-/* What a thread draws its arguments from. */
+/* A thread that makes calls. */
 struct actor {
 	struct dice dice;
 	pthread_t thread;
@@ -128,12 +128,18 @@ static int any_file(struct dice *d)
 
 static int any_event(struct dice *d)
 {
-	if (chance(d, 60))
-		return chance(d, 50) ? driver[roll(d, DEVICES)].queue[roll(d, QUEUES)].vq.kick : event;
+	const struct queue *q;
+
+	if (chance(d, 60)) {
+		if (!chance(d, 50))
+			return event;
+		q = &driver[roll(d, DEVICES)].queue[roll(d, QUEUES)];
+		return q->vq.kick;
+	}
 	return chance(d, 30) ? VHOST_FILE_UNBIND : any_file(d);
 }
 
-/* An address in the arena, or one that nobody may use. */
+/* Return an address in the arena, or one that no process may access. */
 static uint64_t any_address(struct dice *d)
 {
 	static const uint64_t odd[] = {
@@ -147,7 +153,7 @@ static uint64_t any_address(struct dice *d)
 						   roll(d, ARENA_SIZE));
 }
 
-/* Small enough for its bit in the dirty log to be in the arena, or too large for any. */
+/* Return an address whose bit in the dirty log is in the arena, or too large for any log. */
 static uint64_t any_gpa(struct dice *d)
 {
 	if (chance(d, 10))
@@ -294,7 +300,7 @@ static void make_limits(struct dice *d, union argument *a)
 	a->limits.reserved = reserved(d);
 }
 
-/* What a call may answer; EFAULT, for its argument, always. */
+/* The errors that a call may return. All may return EFAULT. */
 struct call {
 	const char *name;
 	unsigned long number;
@@ -335,7 +341,7 @@ static const struct call calls[] = {
 	CALL(VHOST_BLK_SET_PIN_LIMIT, make_limit, EPERM, EINVAL, EBUSY),
 	CALL(VHOST_BLK_GET_LIMITS, make_limits, EBADF, EINVAL),
 	{ "an unknown call", _IOW(VHOST_VIRTIO, 0xcc, int), make_state, { EPERM, ENOBUFS } },
-	/* Of those devices whose workers are the vhost core's. */
+	/* A call of devices that use the vhost core's workers. */
 	{ "VHOST_NEW_WORKER", _IOR(VHOST_VIRTIO, 0x8, int), make_state, { EPERM, ENOBUFS } },
 };
 
@@ -343,7 +349,7 @@ static bool is_named(const struct call *call, int err)
 {
 	unsigned int i;
 
-	/* Bad addresses, calls of other devices, and what is no device (any more). */
+	/* Bad addresses, unknown calls, and descriptors of other files. */
 	if (err == EFAULT || err == ENOTTY)
 		return true;
 	for (i = 0; i < ARRAY_SIZE(call->errors); i++)
@@ -388,7 +394,7 @@ static const struct call *call_of(unsigned long number)
 	return call;
 }
 
-/* The driver goes on after an error, which another thread or process may have caused. */
+/* Make a call for the driver. It ignores errors, which other threads and processes cause. */
 static int call_for_driver(struct vhost_blk *dev, unsigned long number, void *arg)
 {
 	do_call(call_of(number), dev->fd, arg);
@@ -403,7 +409,7 @@ static void forget_requests(struct queue *q)
 		q->request[i].done = true;
 }
 
-/* Makes all calls that a device needs, in order. Others may interfere. */
+/* Make all calls that a device needs, in order. Other threads may interfere. */
 static void set_up(struct dice *d, struct driver *driver)
 {
 	struct vhost_vring_file file = { 0 };
@@ -441,14 +447,14 @@ static void add_request(struct dice *d, struct queue *q)
 		fuzz_count(REQUESTS, 1);
 }
 
-/* Makes requests available, whether the device runs or not. */
+/* Make requests available, whether a backend is attached or not. */
 static void submit(struct dice *d, struct queue *q)
 {
 	unsigned int nr = 1 + roll(d, 3);
 	int ret;
 
 	pthread_mutex_lock(&q->lock);
-	/* Another device may have written this used ring. */
+	/* Another device may have written this used ring, so bad ids are ignored. */
 	blk_reap(&q->vq);
 	while (nr--)
 		add_request(d, q);
@@ -485,7 +491,7 @@ static void any_message(struct dice *d, int fd)
 	poll(&pfd, 1, 0);
 }
 
-/* The device goes, as far as this process is concerned, and a new one may come. */
+/* Close the device and open a new one, or another file, under its number. */
 static void replace(struct dice *d, unsigned int dev)
 {
 	int fd = chance(d, 90) ? fuzz_device() : open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -495,7 +501,7 @@ static void replace(struct dice *d, unsigned int dev)
 	close(fd);
 }
 
-/* A descriptor that went through a socket is as good. */
+/* Use a descriptor that was passed through a socket. */
 static void pass(struct dice *d, int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
@@ -515,7 +521,7 @@ static void pass(struct dice *d, int fd)
 	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	if (sendmsg(pair[0], &msg, 0) != 1)
 		fuzz_fail("sendmsg: %s", strerror(errno));
-	/* At times it is never received. */
+	/* Sometimes it is never received. */
 	if (chance(d, 70) && recvmsg(pair[1], &msg, MSG_CMSG_CLOEXEC) == 1) {
 		memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(got));
 		any_call(d, got);
@@ -525,7 +531,7 @@ static void pass(struct dice *d, int fd)
 	close(pair[1]);
 }
 
-/* The child has the devices of its parent, and one of its own that it may not live to close. */
+/* Use the inherited devices, and a new one that SIGKILL may close. */
 static void be_child(struct dice *d)
 {
 	struct driver *own = &driver[roll(d, DEVICES)];
@@ -544,7 +550,7 @@ static void be_child(struct dice *d)
 	_exit(0);
 }
 
-/* Keep other threads out of the drivers, so that a child gets them in a usable state. */
+/* Lock all queues, so that a child inherits a consistent state. */
 static void lock_drivers(void)
 {
 	unsigned int i, k;
@@ -583,7 +589,7 @@ static void fork_child(struct dice *d)
 	kill(pid, SIGKILL);
 	while (!waitpid(pid, &status, WNOHANG)) {
 		if (now_ms() > end)
-			fuzz_fail("a child that was killed does not end");
+			fuzz_fail("a killed child does not exit");
 		usleep(500);
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status))
@@ -639,23 +645,23 @@ static void *act(void *arg)
 	return NULL;
 }
 
-/* Whatever was done to a device: once it has no owner, it is as good as new. */
+/* Check that a device works like a new one after VHOST_RESET_OWNER. */
 static void reuse(struct dice *d, int fd)
 {
-	static struct bystander next;
+	static struct second_device next;
 
 	if (ioctl(fd, VHOST_RESET_OWNER)) {
-		/* A child's, or none. */
+		/* The owner is a child, or there is none. */
 		if (errno != EPERM && errno != ENOTTY)
 			fuzz_fail("RESET_OWNER: %s", strerror(errno));
 		if (ioctl(fd, VHOST_SET_OWNER))
 			return;
 		if (ioctl(fd, VHOST_RESET_OWNER))
-			fuzz_fail("RESET_OWNER of one's own: %s", strerror(errno));
+			fuzz_fail("RESET_OWNER by the owner: %s", strerror(errno));
 	}
-	bystander_start(&next, fd);
-	bystander_works(&next, d);
-	bystander_stop(&next);
+	second_device_start(&next, fd);
+	second_device_verify(&next, d);
+	second_device_stop(&next);
 	fuzz_count(REUSED, 1);
 }
 
@@ -675,7 +681,7 @@ static void run(uint64_t seed)
 	act(&actor[0]);
 	for (i = 1; i < nr; i++)
 		pthread_join(actor[i].thread, NULL);
-	bystander_works(&bystander, &d);
+	second_device_verify(&second_device, &d);
 	if (chance(&d, 20))
 		reuse(&d, pick(&d, device));
 }
@@ -696,7 +702,7 @@ static void add_file(int fd)
 	files[nr_files++] = fd;
 }
 
-/* A guard behind the arena faults whatever reaches beyond it. */
+/* Accesses beyond the arena fault in the guard. */
 static void add_memory(void)
 {
 	if (guest_memory_init(&mem) || guest_memory_add(&mem, GPA, ARENA_SIZE + GUARD_SIZE) < 0)
@@ -707,7 +713,7 @@ static void add_memory(void)
 	data = guest_alloc(&mem, 0, DATA_SIZE, SECTOR_SIZE);
 }
 
-/* The device has no owner yet and refuses the calls. */
+/* Allocate the rings. The device has no owner yet and refuses the calls. */
 static void init_driver(struct driver *driver, int fd)
 {
 	unsigned int i, k;
@@ -748,7 +754,7 @@ static void open_session(uint64_t session)
 	event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	add_file(event);
 	add_memory();
-	bystander_start(&bystander, fuzz_device());
+	second_device_start(&second_device, fuzz_device());
 	for (i = 0; i < DEVICES; i++) {
 		device[i] = fuzz_device();
 		init_driver(&driver[i], device[i]);
@@ -757,13 +763,13 @@ static void open_session(uint64_t session)
 	}
 }
 
-/* The devices end with their owner, at times by force. */
+/* Exit, or be killed, with open devices. */
 static void close_session(uint64_t session)
 {
 	struct dice d = dice_of(session);
 
 	if (chance(&d, 30)) {
-		fuzz_ends_by_kill();
+		fuzz_expect_kill();
 		kill(getpid(), SIGKILL);
 	}
 }

@@ -10,8 +10,8 @@
 
 #include "fuzz.h"
 
-/* Asked for an address that has no mapping, it says so. */
-static void *deny(void *arg)
+/* Answer each IOTLB miss with an access failure, until the device is closed. */
+static void *fail_misses(void *arg)
 {
 	struct vhost_blk *dev = arg;
 	struct vhost_msg msg;
@@ -21,7 +21,6 @@ static void *deny(void *arg)
 		if (write(dev->fd, &msg, sizeof(msg)) != sizeof(msg))
 			break;
 	}
-	/* The device is closed. */
 	return NULL;
 }
 
@@ -46,6 +45,6 @@ void iommu_start(struct vhost_blk *dev)
 		if (write(dev->fd, &msg, sizeof(msg)) != sizeof(msg))
 			fuzz_fail("IOTLB: %s", strerror(errno));
 	}
-	if (pthread_create(&thread, NULL, deny, dev))
+	if (pthread_create(&thread, NULL, fail_misses, dev))
 		fuzz_fail("no thread");
 }

@@ -5,7 +5,7 @@
 
 #include "vring.h"
 
-/* Fills the IOTLB of a device, and denies from now on what it lacks. */
+/* Map all guest memory in a device's IOTLB, and start a thread that fails all misses. */
 void iommu_start(struct vhost_blk *dev);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What becomes of a chain of descriptors, by the documents. */
+/* The result of a chain of descriptors, according to the documents. */
 #define _GNU_SOURCE
 #include "model.h"
 
@@ -9,7 +9,7 @@
 
 #define TABLE_MAX	65536	/* descriptors in an indirect table */
 
-/* Appends what lies at a guest-physical address, region by region. */
+/* Append the pieces of a guest-physical range, one for each region. */
 static bool translate(const struct model *m, uint64_t addr, uint32_t len, struct piece *piece,
 		      unsigned int *nr, unsigned int max)
 {
@@ -35,25 +35,25 @@ static bool translate(const struct model *m, uint64_t addr, uint32_t len, struct
 	return true;
 }
 
-/* Adds a descriptor that is none of a table. */
-static bool take(const struct model *m, struct verdict *v, const struct vring_desc *desc)
+/* Add a direct descriptor. */
+static bool take(const struct model *m, struct expectation *e, const struct vring_desc *desc)
 {
-	unsigned int nr = v->nr_out + v->nr_in, before = nr;
+	unsigned int nr = e->nr_out + e->nr_in, before = nr;
 
-	if (!translate(m, desc->addr, desc->len, v->piece, &nr, PIECES_MAX))
+	if (!translate(m, desc->addr, desc->len, e->piece, &nr, PIECES_MAX))
 		return false;
 	if (desc->flags & VRING_DESC_F_WRITE) {
-		v->nr_in += nr - before;
+		e->nr_in += nr - before;
 		return true;
 	}
-	if (v->nr_in)
+	if (e->nr_in)
 		return false;
-	v->nr_out += nr - before;
+	e->nr_out += nr - before;
 	return true;
 }
 
-bool model_touch(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
-		 size_t len, bool write, void *copy)
+bool model_access(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
+		  size_t len, bool write, void *copy)
 {
 	for (; nr && len; nr--, piece++) {
 		size_t part = piece->len;
@@ -73,8 +73,8 @@ bool model_touch(const struct model *m, const struct piece *piece, unsigned int 
 	return !len;
 }
 
-/* The descriptors of a table lie one after the other, whatever they say of the next. */
-static bool take_table(const struct model *m, struct verdict *v, const struct vring_desc *table)
+/* Add the descriptors of a table, in order of their addresses. Their next fields are ignored. */
+static bool take_table(const struct model *m, struct expectation *e, const struct vring_desc *table)
 {
 	struct piece piece[GUEST_REGIONS_MAX];
 	unsigned int i, nr = 0, count = table->len / sizeof(*table);
@@ -84,12 +84,12 @@ static bool take_table(const struct model *m, struct verdict *v, const struct vr
 	    !translate(m, table->addr, table->len, piece, &nr, GUEST_REGIONS_MAX))
 		return false;
 	if (nr) {
-		v->nr_tables++;
-		v->table = piece[0];
+		e->nr_tables++;
+		e->table = piece[0];
 	}
 	for (i = 0; i < count; i++) {
-		if (!model_touch(m, piece, nr, i * sizeof(desc), sizeof(desc), false, &desc) ||
-		    desc.flags & VRING_DESC_F_INDIRECT || !take(m, v, &desc))
+		if (!model_access(m, piece, nr, i * sizeof(desc), sizeof(desc), false, &desc) ||
+		    desc.flags & VRING_DESC_F_INDIRECT || !take(m, e, &desc))
 			return false;
 		if (!(desc.flags & VRING_DESC_F_NEXT))
 			return true;
@@ -98,7 +98,7 @@ static bool take_table(const struct model *m, struct verdict *v, const struct vr
 }
 
 static bool take_chain(const struct model *m, const struct vq *vq, uint16_t head,
-		       struct verdict *v)
+		       struct expectation *e)
 {
 	unsigned int found, i = head;
 
@@ -108,8 +108,8 @@ static bool take_chain(const struct model *m, const struct vq *vq, uint16_t head
 		if (i >= vq->num)
 			return false;
 		desc = vq->desc[i];
-		if (!(desc.flags & VRING_DESC_F_INDIRECT ? take_table(m, v, &desc) :
-							   take(m, v, &desc)))
+		if (!(desc.flags & VRING_DESC_F_INDIRECT ? take_table(m, e, &desc) :
+							   take(m, e, &desc)))
 			return false;
 		if (!(desc.flags & VRING_DESC_F_NEXT))
 			return true;
@@ -125,165 +125,165 @@ static bool in_range(const struct model *m, uint64_t sector, uint64_t len)
 	return sector <= sectors && len <= m->disk->size - sector * SECTOR_SIZE;
 }
 
-static int io_error(struct verdict *v)
+static int io_error(struct expectation *e)
 {
-	v->effect = NOTHING;
-	v->nr_ranges = 0;
+	e->effect = NOTHING;
+	e->nr_ranges = 0;
 	return VIRTIO_BLK_S_IOERR;
 }
 
-static int judge_rw(const struct model *m, struct verdict *v, uint64_t sector)
+static int predict_rw(const struct model *m, struct expectation *e, uint64_t sector)
 {
 	uint64_t block = m->disk->direct ? m->disk->block_size : SECTOR_SIZE;
-	bool read = v->type == VIRTIO_BLK_T_IN, ok;
+	bool read = e->type == VIRTIO_BLK_T_IN, ok;
 
-	if (v->data_len % SECTOR_SIZE || v->data_len >= UINT32_MAX ||
-	    !in_range(m, sector, v->data_len))
-		return io_error(v);
-	v->effect = read ? READS : WRITES;
-	v->nr_ranges = 1;
-	v->range[0].pos = sector * SECTOR_SIZE;
-	v->range[0].len = v->data_len;
-	if (!v->data_len)
+	if (e->data_len % SECTOR_SIZE || e->data_len >= UINT32_MAX ||
+	    !in_range(m, sector, e->data_len))
+		return io_error(e);
+	e->effect = read ? READS : WRITES;
+	e->nr_ranges = 1;
+	e->range[0].pos = sector * SECTOR_SIZE;
+	e->range[0].len = e->data_len;
+	if (!e->data_len)
 		return VIRTIO_BLK_S_OK;
-	ok = read ? model_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true, NULL) :
-		    model_touch(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr),
-				v->data_len, false, NULL);
-	v->partial = !ok || (sector * SECTOR_SIZE | v->data_len) % block;
-	return v->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	ok = read ? model_access(m, e->piece + e->nr_out, e->nr_in, 0, e->data_len, true, NULL) :
+		    model_access(m, e->piece, e->nr_out, sizeof(struct virtio_blk_outhdr),
+				 e->data_len, false, NULL);
+	e->partial = !ok || (sector * SECTOR_SIZE | e->data_len) % block;
+	return e->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
-static int judge_id(const struct model *m, struct verdict *v)
+static int predict_id(const struct model *m, struct expectation *e)
 {
-	v->effect = GETS_ID;
-	if (v->data_len > VIRTIO_BLK_ID_BYTES)
-		v->data_len = VIRTIO_BLK_ID_BYTES;
-	v->partial = !model_touch(m, v->piece + v->nr_out, v->nr_in, 0, v->data_len, true, NULL);
-	return v->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	e->effect = GETS_ID;
+	if (e->data_len > VIRTIO_BLK_ID_BYTES)
+		e->data_len = VIRTIO_BLK_ID_BYTES;
+	e->partial = !model_access(m, e->piece + e->nr_out, e->nr_in, 0, e->data_len, true, NULL);
+	return e->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
-static int judge_segment(const struct model *m, struct verdict *v, uint32_t limit,
-			 const struct virtio_blk_discard_write_zeroes *seg)
+static int predict_segment(const struct model *m, struct expectation *e, uint32_t limit,
+			   const struct virtio_blk_discard_write_zeroes *seg)
 {
 	bool unmap = seg->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	uint32_t block = SECTOR_SIZE;
 	struct range *range;
 
-	if (m->disk->direct || v->type == VIRTIO_BLK_T_SECURE_ERASE)
+	if (m->disk->direct || e->type == VIRTIO_BLK_T_SECURE_ERASE)
 		block = m->disk->block_size;
 	if (seg->flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP ||
-	    (unmap && v->type != VIRTIO_BLK_T_WRITE_ZEROES))
+	    (unmap && e->type != VIRTIO_BLK_T_WRITE_ZEROES))
 		return VIRTIO_BLK_S_UNSUPP;
 	if (seg->num_sectors > limit ||
 	    (seg->sector | seg->num_sectors) % (block / SECTOR_SIZE) ||
 	    !in_range(m, seg->sector, (uint64_t)seg->num_sectors * SECTOR_SIZE))
 		return VIRTIO_BLK_S_IOERR;
-	range = &v->range[v->nr_ranges++];
+	range = &e->range[e->nr_ranges++];
 	range->pos = seg->sector * SECTOR_SIZE;
 	range->len = (uint64_t)seg->num_sectors * SECTOR_SIZE;
 	return VIRTIO_BLK_S_OK;
 }
 
-static int judge_ranges(const struct model *m, struct verdict *v)
+static int predict_ranges(const struct model *m, struct expectation *e)
 {
 	const struct vhost_blk_limits *limits = &m->disk->limits;
 	struct virtio_blk_discard_write_zeroes seg;
-	uint64_t len = v->out_len - sizeof(struct virtio_blk_outhdr), at;
+	uint64_t len = e->out_len - sizeof(struct virtio_blk_outhdr), at;
 	int feature = VIRTIO_BLK_F_SECURE_ERASE, status = VIRTIO_BLK_S_OK;
 	uint32_t limit = limits->max_secure_erase_sectors;
 
-	if (v->type == VIRTIO_BLK_T_DISCARD) {
+	if (e->type == VIRTIO_BLK_T_DISCARD) {
 		feature = VIRTIO_BLK_F_DISCARD;
 		limit = limits->max_discard_sectors;
-	} else if (v->type == VIRTIO_BLK_T_WRITE_ZEROES) {
+	} else if (e->type == VIRTIO_BLK_T_WRITE_ZEROES) {
 		feature = VIRTIO_BLK_F_WRITE_ZEROES;
 		limit = limits->max_write_zeroes_sectors;
 	}
 	if (!(m->features & (1ULL << feature)))
 		return VIRTIO_BLK_S_UNSUPP;
-	if (v->data_len || m->disk->readonly)
+	if (e->data_len || m->disk->readonly)
 		return VIRTIO_BLK_S_IOERR;
 	if (!limit)
 		return VIRTIO_BLK_S_UNSUPP;
 	if (len % sizeof(seg) || len / sizeof(seg) > RANGES_MAX)
 		return VIRTIO_BLK_S_IOERR;
 	for (at = 0; at < len && status == VIRTIO_BLK_S_OK; at += sizeof(seg)) {
-		if (!model_touch(m, v->piece, v->nr_out, sizeof(struct virtio_blk_outhdr) + at,
-				 sizeof(seg), false, &seg))
+		if (!model_access(m, e->piece, e->nr_out, sizeof(struct virtio_blk_outhdr) + at,
+				  sizeof(seg), false, &seg))
 			status = VIRTIO_BLK_S_IOERR;
 		else
-			status = judge_segment(m, v, limit, &seg);
+			status = predict_segment(m, e, limit, &seg);
 	}
 	if (status != VIRTIO_BLK_S_OK)
-		v->nr_ranges = 0;
+		e->nr_ranges = 0;
 	else
-		v->effect = v->type == VIRTIO_BLK_T_DISCARD ? DISCARDS : ZEROES;
+		e->effect = e->type == VIRTIO_BLK_T_DISCARD ? DISCARDS : ZEROES;
 	return status;
 }
 
-static int judge_request(const struct model *m, struct verdict *v)
+static int predict_request(const struct model *m, struct expectation *e)
 {
 	struct virtio_blk_outhdr header;
 	bool more_out;
 
-	if (v->out_len < sizeof(header) ||
-	    !model_touch(m, v->piece, v->nr_out, 0, sizeof(header), false, &header))
+	if (e->out_len < sizeof(header) ||
+	    !model_access(m, e->piece, e->nr_out, 0, sizeof(header), false, &header))
 		return VIRTIO_BLK_S_IOERR;
-	v->type = header.type;
-	more_out = v->out_len > sizeof(header);
-	v->data_len = v->in_len - 1;
+	e->type = header.type;
+	more_out = e->out_len > sizeof(header);
+	e->data_len = e->in_len - 1;
 
 	switch (header.type) {
 	case VIRTIO_BLK_T_IN:
-		return more_out ? VIRTIO_BLK_S_IOERR : judge_rw(m, v, header.sector);
+		return more_out ? VIRTIO_BLK_S_IOERR : predict_rw(m, e, header.sector);
 	case VIRTIO_BLK_T_OUT:
-		if (v->data_len || m->disk->readonly)
+		if (e->data_len || m->disk->readonly)
 			return VIRTIO_BLK_S_IOERR;
-		v->data_len = v->out_len - sizeof(header);
-		return judge_rw(m, v, header.sector);
+		e->data_len = e->out_len - sizeof(header);
+		return predict_rw(m, e, header.sector);
 	case VIRTIO_BLK_T_FLUSH:
 		return VIRTIO_BLK_S_OK;
 	case VIRTIO_BLK_T_GET_ID:
-		return more_out ? VIRTIO_BLK_S_IOERR : judge_id(m, v);
+		return more_out ? VIRTIO_BLK_S_IOERR : predict_id(m, e);
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 	case VIRTIO_BLK_T_SECURE_ERASE:
-		return judge_ranges(m, v);
+		return predict_ranges(m, e);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
 }
 
-static void judge_status(const struct model *m, struct verdict *v)
+static void predict_status(const struct model *m, struct expectation *e)
 {
-	const struct piece *last = &v->piece[v->nr_out + v->nr_in - 1];
+	const struct piece *last = &e->piece[e->nr_out + e->nr_in - 1];
 
-	v->status_at = last->host + last->len - 1;
-	v->status = judge_request(m, v);
-	v->used_len = 1;
-	if (v->status == VIRTIO_BLK_S_OK && (v->effect == READS || v->effect == GETS_ID))
-		/* GET_ID leaves what is beyond the serial number. */
-		v->used_len += v->data_len;
-	if (!m->allowed(v->status_at, 1, true)) {
-		v->status = NO_STATUS;
-		v->used_len = 0;
+	e->status_at = last->host + last->len - 1;
+	e->status = predict_request(m, e);
+	e->used_len = 1;
+	if (e->status == VIRTIO_BLK_S_OK && (e->effect == READS || e->effect == GETS_ID))
+		/* GET_ID leaves data beyond the serial number unchanged. */
+		e->used_len += e->data_len;
+	if (!m->allowed(e->status_at, 1, true)) {
+		e->status = NO_STATUS;
+		e->used_len = 0;
 	}
 }
 
-void model_judge(const struct model *m, const struct vq *vq, uint16_t head, struct verdict *v)
+void model_predict(const struct model *m, const struct vq *vq, uint16_t head, struct expectation *e)
 {
 	unsigned int i;
 
-	/* All but the ranges and pieces, of which there are many. */
-	memset(v, 0, offsetof(struct verdict, range));
-	v->type = UINT32_MAX;
-	v->status = NO_STATUS;
+	/* Ranges and pieces are large and have counts. */
+	memset(e, 0, offsetof(struct expectation, range));
+	e->type = UINT32_MAX;
+	e->status = NO_STATUS;
 
-	v->stops = head >= vq->num || !take_chain(m, vq, head, v);
-	if (v->stops)
+	e->stops = head >= vq->num || !take_chain(m, vq, head, e);
+	if (e->stops)
 		return;
-	for (i = 0; i < v->nr_out + v->nr_in; i++)
-		*(i < v->nr_out ? &v->out_len : &v->in_len) += v->piece[i].len;
-	if (v->in_len)
-		judge_status(m, v);
+	for (i = 0; i < e->nr_out + e->nr_in; i++)
+		*(i < e->nr_out ? &e->out_len : &e->in_len) += e->piece[i].len;
+	if (e->in_len)
+		predict_status(m, e);
 }

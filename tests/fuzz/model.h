@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What docs/api.md and the table of errors in docs/design.md make of a chain of
- * descriptors: a reading of the ring that shares no code with the module.
+ * A model of the device by docs/api.md and the table of errors in
+ * docs/design.md. It shares no code with the module.
  */
 #ifndef TESTS_FUZZ_MODEL_H
 #define TESTS_FUZZ_MODEL_H
 
 #include "vring.h"
 
-#define PIECES_MAX	2048	/* that the device takes in one request */
+#define PIECES_MAX	2048	/* of memory in one request */
 #define RANGES_MAX	256	/* in a request's list */
 #define NO_STATUS	(-1)
 
 /* A disk as the device sees it. */
 struct model_disk {
 	uint64_t size;			/* bytes */
-	unsigned int block_size;	/* that I/O must be whole blocks of */
+	unsigned int block_size;	/* unit of direct I/O */
 	bool readonly;
 	bool direct;
 	struct vhost_blk_limits limits;
@@ -23,7 +23,7 @@ struct model_disk {
 
 struct model {
 	const struct guest_memory *mem;
-	/* Whether the process may read or write memory of its own. */
+	/* Return true if the process may read or write its memory there. */
 	bool (*allowed)(const char *host, size_t len, bool write);
 	const struct model_disk *disk;
 	uint64_t features;
@@ -37,10 +37,10 @@ struct piece {
 
 enum effect {
 	NOTHING,
-	READS,		/* data comes from the disk */
-	WRITES,		/* and goes to it */
+	READS,		/* data from the disk to memory */
+	WRITES,		/* data from memory to the disk */
 	ZEROES,
-	DISCARDS,	/* which leaves anything */
+	DISCARDS,	/* contents are unspecified afterwards */
 	GETS_ID,
 };
 
@@ -48,9 +48,9 @@ struct range {
 	uint64_t pos, len;	/* bytes */
 };
 
-struct verdict {
-	bool stops;		/* the ring, at this chain */
-	unsigned int nr_tables;	/* indirect tables, of which one is a legal number */
+struct expectation {
+	bool stops;		/* the ring stops at this chain */
+	unsigned int nr_tables;	/* indirect tables; a driver may use one */
 	struct piece table;
 	unsigned int nr_out, nr_in;
 	uint64_t out_len, in_len;
@@ -58,22 +58,23 @@ struct verdict {
 	enum effect effect;
 	unsigned int nr_ranges;
 	uint64_t data_len;	/* bytes to or from the disk */
-	bool partial;		/* fails somewhere on its way */
-	char *status_at;	/* NULL: there is none */
-	int status;		/* NO_STATUS: none can be written */
+	bool partial;		/* fails after some data may have been transferred */
+	char *status_at;	/* or NULL */
+	int status;		/* NO_STATUS if it cannot be written */
 	uint32_t used_len;
 	struct range range[RANGES_MAX];
-	struct piece piece[PIECES_MAX];	/* those to read, then those to write */
+	struct piece piece[PIECES_MAX];	/* readable ones, then writable ones */
 };
 
-/* What becomes of the chain at a head, with the memory as it is now. */
-void model_judge(const struct model *m, const struct vq *vq, uint16_t head, struct verdict *v);
+/* Predict the result of the chain at a head, with the present contents of memory. */
+void model_predict(const struct model *m, const struct vq *vq, uint16_t head,
+		   struct expectation *e);
 
 /*
- * Whether the process may read or write len bytes of pieces from an offset on,
- * and they are there; copies them if there is a place for them.
+ * Return true if pieces have len bytes from an offset on and the process may
+ * read or write those. Copies them unless @copy is NULL.
  */
-bool model_touch(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
-		 size_t len, bool write, void *copy);
+bool model_access(const struct model *m, const struct piece *piece, unsigned int nr, uint64_t from,
+		  size_t len, bool write, void *copy);
 
 #endif

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define FLIPS_PER_UPSET	200
+#define FLIPS_PER_INVALIDATION	200
 
 struct flip *race_add(struct race *race, void *at, unsigned int size)
 {
@@ -48,21 +48,21 @@ static void map(struct race *race)
 		fuzz_fail("the guest's memory cannot be mapped");
 }
 
-static void upset(struct race *race)
+static void invalidate(struct race *race)
 {
-	switch (race->upset) {
-	case UPSET_FORGET:
+	switch (race->invalidation) {
+	case INVALIDATE_DONTNEED:
 		madvise(race->memory, race->len, MADV_DONTNEED);
 		break;
-	case UPSET_PUNCH:
+	case INVALIDATE_PUNCH:
 		fallocate(race->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, race->offset,
 			  race->len);
 		break;
-	case UPSET_UNMAP:
+	case INVALIDATE_UNMAP:
 		munmap(race->memory, race->len);
 		map(race);
 		break;
-	case UPSET_PROTECT:
+	case INVALIDATE_PROTECT:
 		mprotect(race->memory, race->len, PROT_NONE);
 		mprotect(race->memory, race->len, PROT_READ);
 		mprotect(race->memory, race->len, PROT_READ | PROT_WRITE);
@@ -80,9 +80,9 @@ static void *run(void *arg)
 
 	__atomic_store_n(&race->runs, true, __ATOMIC_RELAXED);
 	while (!__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
-		for (i = 0; i < FLIPS_PER_UPSET && race->nr; i++)
+		for (i = 0; i < FLIPS_PER_INVALIDATION && race->nr; i++)
 			set(&race->flip[roll(&d, race->nr)], roll(&d, FLIP_VALUES));
-		upset(race);
+		invalidate(race);
 	}
 	for (i = 0; i < race->nr; i++)
 		set(&race->flip[i], 0);

@@ -10,14 +10,17 @@
 #define FLIPS_MAX	64
 #define FLIP_VALUES	4
 
-/* A number that is now this, now that, and in the end the first again. */
+/* A word in memory that takes these values at random, and the first of them in the end. */
 struct flip {
 	void *at;
 	unsigned int size;
 	uint64_t value[FLIP_VALUES];
 };
 
-enum upset { UPSET_NONE, UPSET_FORGET, UPSET_PUNCH, UPSET_UNMAP, UPSET_PROTECT, UPSETS };
+enum invalidation {
+	INVALIDATE_NONE, INVALIDATE_DONTNEED, INVALIDATE_PUNCH, INVALIDATE_UNMAP,
+	INVALIDATE_PROTECT, INVALIDATIONS
+};
 
 struct race {
 	pthread_t thread;
@@ -25,17 +28,17 @@ struct race {
 	uint64_t seed;
 	unsigned int nr;
 	struct flip flip[FLIPS_MAX];
-	/* What happens to a piece of the memory file, mapped there. */
-	enum upset upset;
+	/* How the mapping of a part of the memory file is invalidated. */
+	enum invalidation invalidation;
 	char *memory;
 	size_t len;
 	int fd;
 	uint64_t offset;
 };
 
-/* Adds a flip between what is there and values that the caller sets. */
+/* Add a flip whose values are all that of the memory. The caller changes those from 1 on. */
 struct flip *race_add(struct race *race, void *at, unsigned int size);
-/* On return it is under way. */
+/* Start the thread and wait until it runs. */
 void race_start(struct race *race, uint64_t seed);
 void race_stop(struct race *race);
 

@@ -7,49 +7,49 @@
 
 #include "race.h"
 
-/* What of the guest's memory changes meanwhile. */
+/* The part of the guest's memory that changes. */
 enum race_kind {
 	RACE_HEADER, RACE_DATA, RACE_CHAIN, RACE_ANYTHING, RACE_RING, RACE_MEMORY, RACE_KINDS
 };
 
-static void flip_header(struct dice *d, struct race *race, struct crime *c)
+static void flip_header(struct dice *d, struct race *race, struct request *req)
 {
 	static const uint32_t types[] = {
 		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, 77,
 	};
 	uint64_t sectors = disk->model.size / SECTOR_SIZE;
-	struct flip *flip = race_add(race, &c->header->type, 4);
+	struct flip *flip = race_add(race, &req->header->type, 4);
 
 	flip->value[1] = pick(d, types);
 	flip->value[2] = pick(d, types);
-	flip = race_add(race, &c->header->sector, 8);
+	flip = race_add(race, &req->header->sector, 8);
 	flip->value[1] = roll(d, RACE_ZONE);
 	flip->value[2] = sectors + roll(d, 2);
-	/* Where a device that reads it again, after its check, would write. */
+	/* A device that reads the sector again after its check writes there. */
 	flip->value[3] = (1ULL << 55) + RACE_ZONE + RACE_REACH +
 			 roll(d, sectors - RACE_ZONE - RACE_REACH - 16);
 }
 
-static void flip_data(struct dice *d, struct race *race, struct crime *c)
+static void flip_data(struct dice *d, struct race *race, struct request *req)
 {
 	unsigned int i;
 
 	for (i = 0; i < 4; i++)
-		race_add(race, c->data + 8 * roll(d, c->data_len / 8), 8)->value[1] =
+		race_add(race, req->data + 8 * roll(d, req->data_len / 8), 8)->value[1] =
 			random_next(&d->state);
-	race_add(race, c->status, 1)->value[1] = 0x77;
+	race_add(race, req->status, 1)->value[1] = 0x77;
 }
 
-static uint64_t racy_address(struct dice *d, struct crime *c)
+static uint64_t racy_address(struct dice *d, struct request *req)
 {
 	const struct guest_region *r = &guest.mem.region[roll(d, NR_REGIONS - 1) + 1];
 
 	if (chance(d, 60))
-		return guest_address(&guest.mem, c->data + roll(d, c->data_len));
+		return guest_address(&guest.mem, req->data + roll(d, req->data_len));
 	return chance(d, 50) ? r->gpa + roll(d, r->size) : random_next(&d->state);
 }
 
-static void flip_desc(struct dice *d, struct race *race, struct vq *vq, struct crime *c,
+static void flip_desc(struct dice *d, struct race *race, struct vq *vq, struct request *req,
 		      struct vring_desc *desc)
 {
 	struct flip *flip;
@@ -57,8 +57,8 @@ static void flip_desc(struct dice *d, struct race *race, struct vq *vq, struct c
 	switch (roll(d, 4)) {
 	case 0:
 		flip = race_add(race, &desc->addr, 8);
-		flip->value[1] = racy_address(d, c);
-		flip->value[2] = racy_address(d, c);
+		flip->value[1] = racy_address(d, req);
+		flip->value[2] = racy_address(d, req);
 		break;
 	case 1:
 		flip = race_add(race, &desc->len, 4);
@@ -77,24 +77,24 @@ static void flip_desc(struct dice *d, struct race *race, struct vq *vq, struct c
 	}
 }
 
-/* All but what says where the header is. */
-static void flip_chain(struct dice *d, struct race *race, struct vq *vq, struct crime *c)
+/* Flip all descriptors but the header's and that of the indirect table. */
+static void flip_chain(struct dice *d, struct race *race, struct vq *vq, struct request *req)
 {
-	uint64_t header = guest_address(&guest.mem, c->header);
+	uint64_t header = guest_address(&guest.mem, req->header);
 	unsigned int i;
 
-	for (i = 0; i < c->nr_descs; i++)
-		if (c->desc[i]->addr != header && !(c->desc[i]->flags & VRING_DESC_F_INDIRECT))
-			flip_desc(d, race, vq, c, c->desc[i]);
+	for (i = 0; i < req->nr_descs; i++)
+		if (req->desc[i]->addr != header && !(req->desc[i]->flags & VRING_DESC_F_INDIRECT))
+			flip_desc(d, race, vq, req, req->desc[i]);
 }
 
-static void flip_anything(struct dice *d, struct race *race, struct vq *vq, struct crime *c)
+static void flip_anything(struct dice *d, struct race *race, struct vq *vq, struct request *req)
 {
 	unsigned int i;
 
 	for (i = 0; i < 4; i++)
-		flip_desc(d, race, vq, c, c->desc[roll(d, c->nr_descs)]);
-	flip_header(d, race, c);
+		flip_desc(d, race, vq, req, req->desc[roll(d, req->nr_descs)]);
+	flip_header(d, race, req);
 }
 
 static void flip_ring(struct dice *d, struct race *race, struct vq *vq)
@@ -117,14 +117,14 @@ static void flip_ring(struct dice *d, struct race *race, struct vq *vq)
 	}
 }
 
-static void upset_memory(struct dice *d, struct race *race, struct crime *c)
+static void invalidate_memory(struct dice *d, struct race *race, struct request *req)
 {
 	const struct guest_region *r = &guest.mem.region[RINGS];
 	bool ring = chance(d, 15);
 
-	/* The page of a header and table, that of data, or both; or all rings. */
-	race->upset = UPSET_NONE + 1 + roll(d, UPSETS - 1);
-	race->memory = c->slot + roll(d, 2) * GUEST_PAGE;
+	/* The page of a header and table or that of data, or all rings. */
+	race->invalidation = INVALIDATE_NONE + 1 + roll(d, INVALIDATIONS - 1);
+	race->memory = req->slot + roll(d, 2) * GUEST_PAGE;
 	race->len = GUEST_PAGE;
 	if (ring) {
 		race->memory = r->host;
@@ -136,27 +136,27 @@ static void upset_memory(struct dice *d, struct race *race, struct crime *c)
 }
 
 static void add_race(struct dice *d, struct race *race, enum race_kind kind, struct vq *vq,
-		     struct crime *c)
+		     struct request *req)
 {
 	switch (kind) {
 	case RACE_HEADER:
-		flip_header(d, race, c);
+		flip_header(d, race, req);
 		break;
 	case RACE_DATA:
-		flip_data(d, race, c);
+		flip_data(d, race, req);
 		break;
 	case RACE_CHAIN:
-		flip_chain(d, race, vq, c);
+		flip_chain(d, race, vq, req);
 		break;
 	case RACE_ANYTHING:
-		flip_anything(d, race, vq, c);
+		flip_anything(d, race, vq, req);
 		break;
 	case RACE_RING:
 		flip_ring(d, race, vq);
 		damaged = true;
 		break;
 	default:
-		upset_memory(d, race, c);
+		invalidate_memory(d, race, req);
 	}
 }
 
@@ -168,7 +168,7 @@ void run_race(struct dice *d, struct queue *q)
 	struct race race = { 0 };
 	bool anything;
 
-	batch_make(d, &q->vq, batch_choose_number(d, q->vq.num < most ? q->vq.num : most),
+	batch_make(d, &q->vq, batch_choose_size(d, q->vq.num < most ? q->vq.num : most),
 		   RACE_ZONE);
 	if (!nr_requests)
 		return;
@@ -178,18 +178,18 @@ void run_race(struct dice *d, struct queue *q)
 	batch_make_available(q, 0, nr_requests);
 	vq_publish(&q->vq);
 	for (i = 0; i < nr_requests; i++)
-		add_race(d, &race, kind, &q->vq, &crime[i]);
+		add_race(d, &race, kind, &q->vq, &requests[i]);
 	race_start(&race, random_next(&d->state));
 	vq_kick(&q->vq);
 	usleep(roll(d, 1500));
 	race_stop(&race);
-	queue_wait_until_quiet(q);
+	queue_drain(q);
 	q->vq.told_idx = q->vq.avail_idx;
 
 	anything = kind == RACE_ANYTHING || damaged;
-	/* Only when it is detached nothing comes any more. */
+	/* The device writes used entries until it is detached. */
 	if (damaged)
-		target_attach_anew(d);
+		target_reattach(d);
 	if (!anything)
 		check_beyond_race();
 	disk_accept(disk, 0, disk->model.size);

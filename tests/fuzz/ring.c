@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A malicious guest on the rings of /dev/vhost-blk. Where a case is determined
- * each answer, the guest's memory and the disk are those that the model
- * foretells; where memory changes meanwhile, the device gives some answer or
- * stops the ring, and touches nothing that it was not allowed to.
+ * A malicious guest on the rings of /dev/vhost-blk. In a predictable case each
+ * completion, the guest's memory and the disk are as the model predicts. In a
+ * case where memory changes while the device reads it, the device completes
+ * each request or stops the ring, and accesses only what a request allows.
  */
 #define _GNU_SOURCE
 #include "ring.h"
@@ -12,16 +12,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bystander.h"
+#include "second_device.h"
 
-#define BYSTANDER_CASES	8	/* after so many another device has to work */
+#define SECOND_DEVICE_CASES	8	/* between checks of the second device */
 
 static const char *const count_names[] = {
 	"requests", "OK", "IOERR", "UNSUPP", "without a status", "stopped rings",
-	"with requests in each other's way", "races", "attaches", NULL
+	"unordered", "races", "attaches", NULL
 };
 
-static struct bystander bystander;
+static struct second_device second_device;
 
 static struct dice session_dice(uint64_t session)
 {
@@ -40,8 +40,8 @@ static void prepare(uint64_t session)
 	disk = session_disk(&d);
 }
 
-/* After a session whose last requests nobody has looked at. */
-static void settle(bool failed)
+/* Requests may have been in flight at the end of the session. */
+static void after_session(bool failed)
 {
 	if (!failed)
 		check_beyond_race();
@@ -53,51 +53,51 @@ static void open_session(uint64_t session)
 	struct dice d = session_dice(session);
 
 	disk = session_disk(&d);
-	bystander_start(&bystander, fuzz_device());
+	second_device_start(&second_device, fuzz_device());
 	target_open(&d);
 }
 
-/* A case in which requests are in each other's way, so that anything may come of it. */
-static void run_vague(struct dice *d, struct queue *q)
+/* Each request of an unordered case must complete or stop the ring. Results are not checked. */
+static void run_unordered(struct dice *d, struct queue *q)
 {
-	queue_show(d, q);
-	queue_wait_until_quiet(q);
+	queue_publish(d, q);
+	queue_drain(q);
 	if (damaged)
-		target_attach_anew(d);
+		target_reattach(d);
 	guest_accept_all(&guest);
 	disk_accept(disk, 0, disk->model.size);
-	fuzz_count(VAGUE, 1);
+	fuzz_count(UNORDERED, 1);
 }
 
-static void run_determined(struct dice *d, struct queue *q)
+static void run_predictable(struct dice *d, struct queue *q)
 {
-	unsigned int nr = batch_choose_number(d, q->vq.num), beyond, half;
-	bool signals = chance(d, 50), foretold;
+	unsigned int nr = batch_choose_size(d, q->vq.num), beyond, half;
+	bool signals = chance(d, 50), predictable;
 
 	batch_make(d, &q->vq, nr, 0);
-	beyond = batch_spoil(d, &q->vq);
-	foretold = batch_judge(q, beyond);
+	beyond = batch_corrupt(d, &q->vq);
+	predictable = batch_predict(q, beyond);
 	fuzz_count(REQUESTS, nr_requests);
 	queue_want_signals(q, signals);
 
-	half = foretold && !stops && chance(d, 20) ? roll(d, nr_requests + 1) : 0;
+	half = predictable && !stops && chance(d, 20) ? roll(d, nr_requests + 1) : 0;
 	if (half) {
 		batch_make_available(q, 0, half);
-		queue_show(d, q);
+		queue_publish(d, q);
 	}
 	batch_make_available(q, half, nr_requests);
 	q->vq.avail_idx += beyond;
-	if (!foretold) {
-		run_vague(d, q);
+	if (!predictable) {
+		run_unordered(d, q);
 		return;
 	}
-	queue_show(d, q);
-	check_answers(q, signals);
+	queue_publish(d, q);
+	check_completions(q, signals);
 	if (stops)
 		queue_expect_stop(q);
 	check_case(q);
 	if (!stops && event_count(q->vq.err))
-		fuzz_fail("the ring stops without a reason");
+		fuzz_fail("the ring stops at valid chains");
 }
 
 static void run(uint64_t seed)
@@ -106,23 +106,23 @@ static void run(uint64_t seed)
 	struct queue *q = target_choose_queue(&d);
 
 	if (chance(&d, 90))
-		run_determined(&d, q);
+		run_predictable(&d, q);
 	else
 		run_race(&d, q);
-	if (seed % BYSTANDER_CASES == 0)
-		bystander_works(&bystander, &d);
-	if (seed % LOOK_CASES == LOOK_CASES - 1)
+	if (seed % SECOND_DEVICE_CASES == 0)
+		second_device_verify(&second_device, &d);
+	if (seed % CHECK_CASES == CHECK_CASES - 1)
 		check_all();
 }
 
-/* The owner ends with requests in flight. */
+/* Leave requests in flight at the end of the session. */
 static void leave_in_flight(struct dice *d)
 {
 	struct queue *q = target_choose_queue(d);
 
-	batch_make(d, &q->vq, batch_choose_number(d, q->vq.num), RACE_ZONE);
+	batch_make(d, &q->vq, batch_choose_size(d, q->vq.num), RACE_ZONE);
 	batch_make_available(q, 0, nr_requests);
-	queue_show(d, q);
+	queue_publish(d, q);
 }
 
 static void close_session(uint64_t session)
@@ -130,11 +130,11 @@ static void close_session(uint64_t session)
 	struct dice d = dice_of(session);
 
 	check_all();
-	bystander_works(&bystander, &d);
+	second_device_verify(&second_device, &d);
 	switch (roll(&d, 5)) {
 	case 0:
 		leave_in_flight(&d);
-		fuzz_ends_by_kill();
+		fuzz_expect_kill();
 		kill(getpid(), SIGKILL);
 		break;
 	case 1:
@@ -161,7 +161,7 @@ int main(int argc, char **argv)
 		.open = open_session,
 		.run = run,
 		.close = close_session,
-		.settle = settle,
+		.after_session = after_session,
 		.finish = disk_remove_all,
 		.count_names = count_names,
 	};

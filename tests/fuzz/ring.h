@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of the ring fuzzer share: the device that is attacked, and a case of it. */
+/* The ring fuzzer: the device under test, and the present case. */
 #ifndef TESTS_FUZZ_RING_H
 #define TESTS_FUZZ_RING_H
 
@@ -10,61 +10,61 @@
 
 #define QUEUES_MAX	4
 #define BATCH_MAX	SLOTS
-#define BATCH_DEVICE	32	/* that the device fetches at once */
-#define LOOK_CASES	32	/* after so many all memory and all of the disk is looked at */
-/* Sectors that racing requests are in, and how far beyond them they may reach. */
+#define BATCH_DEVICE	32	/* requests that the device fetches at once */
+#define CHECK_CASES	32	/* between checks of all memory and the whole disk */
+/* The sectors of racing requests, and how far beyond them these may extend. */
 #define RACE_ZONE	2048
 #define RACE_REACH	512
 
-/* What is counted; ring.c has the names. */
-enum count { REQUESTS, OKS, ERRORS, UNSUPPORTED, SILENT, STOPS, VAGUE, RACES, ATTACHES };
+/* Counters. ring.c has their names. */
+enum count { REQUESTS, OKS, ERRORS, UNSUPPORTED, SILENT, STOPS, UNORDERED, RACES, ATTACHES };
 
 struct queue {
 	struct vq vq;
-	bool broken;	/* by us: not served until the next attach */
-	uint16_t used;	/* index when it broke */
+	bool broken;	/* the ring is stopped until the next attach */
+	uint16_t used;	/* index when the ring stopped */
 };
 
 /* target.c */
 extern struct guest guest;
 extern struct disk *disk;
 extern struct model model;
-extern bool damaged;	/* rings may be anything, until the next attach */
+extern bool damaged;	/* ring contents are unspecified until the next attach */
 
 void target_open(struct dice *d);
 void target_detach(void);
-void target_attach_anew(struct dice *d);
+void target_reattach(struct dice *d);
 void target_close(void);
-/* One that is served. */
+/* Return a queue whose ring is not stopped. */
 struct queue *target_choose_queue(struct dice *d);
 void queue_want_signals(struct queue *q, bool want);
 void queue_expect_stop(struct queue *q);
-/* All requests have an answer, or the ring has stopped. */
-void queue_wait_until_quiet(struct queue *q);
+/* Wait until all requests have completed or the ring has stopped. */
+void queue_drain(struct queue *q);
 
-/* batch.c: one case's requests, which are made available together */
-extern struct crime crime[BATCH_MAX];
+/* batch.c: the requests of a case, which are made available together */
+extern struct request requests[BATCH_MAX];
 extern uint16_t head[BATCH_MAX];
-extern struct verdict verdict[BATCH_MAX];
+extern struct expectation expected[BATCH_MAX];
 extern unsigned int nr_requests;
-extern unsigned int nr_answered;	/* of them, before the ring stops */
-extern bool stops;			/* at the next one */
+extern unsigned int nr_completed;	/* requests before the ring stops */
+extern bool stops;			/* the ring stops at the request after those */
 
-unsigned int batch_choose_number(struct dice *d, unsigned int most);
-void batch_make(struct dice *d, struct vq *vq, unsigned int nr, uint64_t decent_limit);
-/* Heads that are wrong, or twice there; returns by how much the index goes too far. */
-unsigned int batch_spoil(struct dice *d, struct vq *vq);
-/* Foretells what becomes of the case; false if that cannot be. */
-bool batch_judge(struct queue *q, unsigned int beyond);
+unsigned int batch_choose_size(struct dice *d, unsigned int most);
+void batch_make(struct dice *d, struct vq *vq, unsigned int nr, uint64_t valid_limit);
+/* Corrupt a descriptor or a head. Return the excess of the available index. */
+unsigned int batch_corrupt(struct dice *d, struct vq *vq);
+/* Predict the results of the case. Return false if they depend on the order of requests. */
+bool batch_predict(struct queue *q, unsigned int beyond);
 void batch_make_available(struct queue *q, unsigned int from, unsigned int to);
-/* Tells the device, which may expect to be told only if it asked for that. */
-void queue_show(struct dice *d, struct queue *q);
+/* Publish the available index. Kicks if the device wants it, and sometimes if it does not. */
+void queue_publish(struct dice *d, struct queue *q);
 
-/* check.c: of a case that was foretold */
-void check_answers(struct queue *q, bool signals);
+/* check.c: the results of a predictable case */
+void check_completions(struct queue *q, bool signals);
 void check_case(struct queue *q);
 void check_all(void);
-/* The disk where decent requests do not reach, whatever became of them. */
+/* Check the sectors that racing requests cannot reach. */
 void check_beyond_race(void);
 
 /* racing.c */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The device that is attacked: its set-up, its queues, and whether they are served. */
+/* The device under test: its set-up, its queues, and which of those are stopped. */
 #define _GNU_SOURCE
 #include "ring.h"
 
@@ -103,14 +103,14 @@ void target_open(struct dice *d)
 	memcpy(model.serial, serial.serial, sizeof(model.serial));
 }
 
-/* Those that broke are served no more, so that their used index is where it was. */
+/* Check that the used index of stopped rings has not changed. */
 static void expect_broken_stays(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < nr_queues; i++)
 		if (queue[i].broken && !damaged && vq_used_idx(&queue[i].vq) != queue[i].used)
-			fuzz_fail("a stopped ring is served");
+			fuzz_fail("the used index of a stopped ring has changed");
 }
 
 void target_detach(void)
@@ -124,12 +124,12 @@ void target_detach(void)
 			fuzz_fail("base and used index differ when nothing is in flight");
 }
 
-void target_attach_anew(struct dice *d)
+void target_reattach(struct dice *d)
 {
 	unsigned int i;
 
 	target_detach();
-	dirtylog_forget_all();
+	dirtylog_clear_all();
 	for (i = 0; i < nr_queues; i++) {
 		must(vq_restart(&queue[i].vq, roll(d, 65536)), "ring");
 		guest_accept(&guest, queue[i].vq.desc, queue[i].vq.num * sizeof(struct vring_desc));
@@ -149,7 +149,7 @@ struct queue *target_choose_queue(struct dice *d)
 		if (!q->broken)
 			return q;
 	}
-	target_attach_anew(d);
+	target_reattach(d);
 	return &queue[first];
 }
 
@@ -161,8 +161,8 @@ void queue_want_signals(struct queue *q, bool want)
 		q->vq.avail->flags = want ? 0 : VRING_AVAIL_F_NO_INTERRUPT;
 }
 
-/* All requests have an answer, or the ring has stopped. */
-static bool is_quiet(struct queue *q)
+/* Return true if all requests have completed or the ring has stopped. */
+static bool is_drained(struct queue *q)
 {
 	struct vhost_blk_stats stats = { .index = q->vq.index };
 
@@ -171,23 +171,23 @@ static bool is_quiet(struct queue *q)
 	must(ioctl(dev.fd, VHOST_BLK_GET_STATS, &stats) ? -errno : 0, "GET_STATS");
 	if (stats.inflight)
 		return false;
-	/* A ring that may be anything has no number of answers. */
+	/* The available index of a damaged ring is unknown. */
 	return q->broken || damaged || vq_used_idx(&q->vq) == q->vq.avail_idx;
 }
 
-void queue_wait_until_quiet(struct queue *q)
+void queue_drain(struct queue *q)
 {
 	int64_t end = now_ms() + BOUND_MS;
 
 	vq_kick(&q->vq);
-	while (!is_quiet(q)) {
+	while (!is_drained(q)) {
 		if (now_ms() > end)
-			fuzz_fail("neither answers nor a stop");
+			fuzz_fail("requests neither complete nor stop the ring");
 		usleep(200);
 	}
 	if (q->broken)
 		fuzz_count(STOPS, 1);
-	dirtylog_forget_all();
+	dirtylog_clear_all();
 	event_count(q->vq.err);
 	event_count(q->vq.call);
 	q->vq.used_idx = vq_used_idx(&q->vq);
@@ -197,11 +197,11 @@ void queue_wait_until_quiet(struct queue *q)
 void queue_expect_stop(struct queue *q)
 {
 	if (event_wait(q->vq.err, BOUND_MS))
-		fuzz_fail("the ring should stop");
+		fuzz_fail("the ring does not stop");
 	event_count(q->vq.err);
 	q->broken = true;
 	q->used = vq_used_idx(&q->vq);
-	/* In vain, as the next detach sees. */
+	/* The next detach checks that this had no effect. */
 	vq_kick(&q->vq);
 	fuzz_count(STOPS, 1);
 }
