@@ -93,7 +93,7 @@ static void malformed_requests_one_by_one(void **state)
 	expect_disk(u->disk, 0, DISK_SIZE, 1);
 }
 
-static void malformed_requests_among_good_ones(void **state)
+static void malformed_requests_among_valid_ones(void **state)
 {
 	enum { NR = 16, ROUNDS = 60 };
 	struct unit *u = *state;
@@ -136,7 +136,7 @@ static void malformed_requests_among_good_ones(void **state)
 }
 
 /* A head whose descriptors are all empty is an answerable request too: with nothing. */
-static void request_of_nothing(void **state)
+static void empty_request(void **state)
 {
 	struct unit *u = *state;
 	struct vq_segment nothing[2];
@@ -464,7 +464,7 @@ static void kernel_log_does_not_grow(void **state)
 static const int cached, direct = O_DIRECT;
 
 /* The kernel tells of a disk's errors, but not of each. */
-static void errors_of_the_disk_are_few_in_the_log(void **state)
+static void disk_errors_in_the_log_are_rate_limited(void **state)
 {
 	enum { REQUESTS = 4000 };
 	struct null_blk spec = { .size_mib = 1, .bad_sectors = 512 };
@@ -524,7 +524,7 @@ static void head_twice_in_flight(void **state)
 }
 
 /* Whatever was accepted before the ring broke still ends, and once. */
-static void requests_before_the_corruption_end(void **state)
+static void requests_before_the_corruption_complete(void **state)
 {
 	enum { NR = 8 };
 	struct unit *u = *state;
@@ -568,7 +568,7 @@ static void corruption_without_an_error_eventfd(void **state)
 }
 
 /* Longer than any chain a driver may build: refused in some way, with nothing broken. */
-static void chain_beyond_all_limits(void **state)
+static void chain_beyond_the_limit(void **state)
 {
 	enum { SEGMENTS = 5000 };
 	struct unit *u = *state;
@@ -630,7 +630,7 @@ static void *flip_header(void *arg)
 }
 
 /* What was checked is what is used, however the guest changes it meanwhile. */
-static void header_changes_while_it_is_read(void **state)
+static void header_changes_while_parsed(void **state)
 {
 	struct unit *u = *state;
 	struct flipper f = { 0 };
@@ -719,17 +719,17 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(malformed_requests_one_by_one),
-		TEST(malformed_requests_among_good_ones),
-		TEST(request_of_nothing),
+		TEST(malformed_requests_among_valid_ones),
+		TEST(empty_request),
 		CORRUPTIONS(TEST_RING_STOPS)
 		TEST(kernel_log_does_not_grow),
-		TEST_ON(errors_of_the_disk_are_few_in_the_log, cached),
-		TEST_ON(errors_of_the_disk_are_few_in_the_log, direct),
+		TEST_ON(disk_errors_in_the_log_are_rate_limited, cached),
+		TEST_ON(disk_errors_in_the_log_are_rate_limited, direct),
 		TEST(head_twice_in_flight),
-		TEST(requests_before_the_corruption_end),
+		TEST(requests_before_the_corruption_complete),
 		TEST(corruption_without_an_error_eventfd),
-		TEST(chain_beyond_all_limits),
-		TEST(header_changes_while_it_is_read),
+		TEST(chain_beyond_the_limit),
+		TEST(header_changes_while_parsed),
 		TEST(random_rings),
 	};
 

@@ -79,7 +79,7 @@ static void buffer_across_regions(void **state)
 	expect_disk(u->disk, MIB, data.len, 2);
 }
 
-static void as_many_regions_as_the_core_takes(void **state)
+static void maximum_number_of_regions(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
@@ -179,7 +179,7 @@ static void show(void *p, size_t len)
 }
 
 /* The first, a middle, or the last page of the data is gone; or all of it. */
-static void data_page_is_gone(void **state)
+static void fault_in_data(void **state)
 {
 	static const struct {
 		unsigned int first, nr;
@@ -233,7 +233,7 @@ static void data_page_is_read_only(void **state)
 	expect_alive(u);
 }
 
-static void header_is_gone(void **state)
+static void fault_in_header(void **state)
 {
 	struct unit *u = *state;
 	struct vq_segment chain[3];
@@ -257,7 +257,7 @@ static void header_is_gone(void **state)
  * Bug 4: a fault at the status byte leaked the in-flight count, so that close
  * and SET_FEATURES hung.
  */
-static void status_byte_is_gone(void **state)
+static void fault_in_status_byte(void **state)
 {
 	static const uint32_t type[] = {
 		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, 99,
@@ -293,7 +293,7 @@ static void status_byte_is_gone(void **state)
 }
 
 /* With its rings gone a device can serve nobody; it must still be possible to let go of it. */
-static void descriptors_are_gone(void **state)
+static void fault_in_descriptors(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -313,7 +313,7 @@ static void descriptors_are_gone(void **state)
 	expect_alive(u);
 }
 
-static void used_ring_is_gone(void **state)
+static void fault_in_used_ring(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -334,7 +334,7 @@ static void used_ring_is_gone(void **state)
 	expect_alive(u);
 }
 
-static void available_ring_is_gone(void **state)
+static void fault_in_available_ring(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -355,7 +355,7 @@ static void available_ring_is_gone(void **state)
 	expect_alive(u);
 }
 
-static void close_with_memory_gone(void **state)
+static void close_with_memory_unmapped(void **state)
 {
 	struct unit *u = *state;
 	struct vq_segment data;
@@ -377,7 +377,7 @@ static void close_with_memory_gone(void **state)
  * Bug 9: pages leaked when pinning returned fewer than asked. Each round would
  * lose the 4 MiB before the missing page.
  */
-static void pages_come_back_after_partial_pinning(void **state)
+static void partial_pinning_leaks_no_pages(void **state)
 {
 	enum { ROUNDS = 24, PAGES = 1024 };
 	struct unit *u = *state;
@@ -415,24 +415,24 @@ int main(int argc, char **argv)
 		TEST_ON(buffers_in_other_regions, direct),
 		TEST_ON(buffer_across_regions, file),
 		TEST_ON(buffer_across_regions, direct),
-		TEST_ON(as_many_regions_as_the_core_takes, file),
+		TEST_ON(maximum_number_of_regions, file),
 		TEST_ON(table_changes_while_stopped, file),
 		TEST_ON(table_changes_while_running, direct),
 		TEST_ON(anonymous_memory, file),
 		TEST_ON(anonymous_memory, direct),
-		TEST_ON(data_page_is_gone, file),
-		TEST_ON(data_page_is_gone, direct),
+		TEST_ON(fault_in_data, file),
+		TEST_ON(fault_in_data, direct),
 		TEST_ON(data_page_is_read_only, file),
 		TEST_ON(data_page_is_read_only, direct),
-		TEST_ON(header_is_gone, file),
-		TEST_ON(status_byte_is_gone, file),
-		TEST_ON(status_byte_is_gone, direct),
-		TEST(descriptors_are_gone),
-		TEST(used_ring_is_gone),
-		TEST(available_ring_is_gone),
-		TEST(close_with_memory_gone),
-		TEST_ON(pages_come_back_after_partial_pinning, file),
-		TEST_ON(pages_come_back_after_partial_pinning, direct),
+		TEST_ON(fault_in_header, file),
+		TEST_ON(fault_in_status_byte, file),
+		TEST_ON(fault_in_status_byte, direct),
+		TEST(fault_in_descriptors),
+		TEST(fault_in_used_ring),
+		TEST(fault_in_available_ring),
+		TEST(close_with_memory_unmapped),
+		TEST_ON(partial_pinning_leaks_no_pages, file),
+		TEST_ON(partial_pinning_leaks_no_pages, direct),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

@@ -154,7 +154,7 @@ static void other_calls(void **state)
 	expect_alive(u);
 }
 
-static void giving_up_the_device(void **state)
+static void resetting_the_owner(void **state)
 {
 	struct unit *u = *state;
 
@@ -443,7 +443,7 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		TEST_FAULT(attaching),
 		TEST_FAULT(other_calls),
-		TEST_FAULT(giving_up_the_device),
+		TEST_FAULT(resetting_the_owner),
 		TEST_FAULT(request_of_many_segments),
 		TEST_FAULT(misaligned_request),
 		TEST_FAULT(opening),

@@ -51,7 +51,7 @@ static void submit_flushes(struct blk_request *req, unsigned int nr)
 	vq_submit(req->vq);
 }
 
-static void each_lone_request_signals_once(void **state)
+static void each_single_request_signals_once(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -72,7 +72,7 @@ static void each_lone_request_signals_once(void **state)
 	assert_int_equal(count, NR);
 }
 
-static void no_signal_when_the_flag_forbids_it(void **state)
+static void no_interrupt_flag_suppresses_signals(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -93,7 +93,7 @@ static void no_signal_when_the_flag_forbids_it(void **state)
 }
 
 /* A driver that polls says so by an event index that was passed long ago. */
-static void no_signal_when_the_index_is_not_reached(void **state)
+static void no_signal_before_the_used_event(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -109,7 +109,7 @@ static void no_signal_when_the_index_is_not_reached(void **state)
 	assert_int_equal(event_count(vq->call), 0);
 }
 
-static void one_signal_when_the_index_is_passed(void **state)
+static void one_signal_when_the_used_event_is_passed(void **state)
 {
 	static const uint16_t after[] = { 0, 1, NR / 2, NR - 1 };
 	struct unit *u = *state;
@@ -208,7 +208,7 @@ static void no_kick_or_signal_is_lost_on_a_device(void **state)
 }
 
 /* An idle device must have said that it wants to be kicked. */
-static void idle_device_wants_kicks(void **state)
+static void idle_device_enables_kicks(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -228,7 +228,7 @@ static void idle_device_wants_kicks(void **state)
 	}
 }
 
-static void kicks_for_nothing_do_nothing(void **state)
+static void spurious_kicks_are_ignored(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -260,7 +260,7 @@ static void works_without_a_call_eventfd(void **state)
 	assert_int_equal(event_count(u->vq[0].call), 0);
 }
 
-static void call_eventfd_can_be_exchanged(void **state)
+static void call_eventfd_can_be_replaced(void **state)
 {
 	struct vhost_vring_file file = { .index = 0 };
 	struct unit *u = *state;
@@ -279,7 +279,7 @@ static void call_eventfd_can_be_exchanged(void **state)
 	close(old);
 }
 
-static void kick_eventfd_can_be_exchanged(void **state)
+static void kick_eventfd_can_be_replaced(void **state)
 {
 	struct vhost_vring_file file = { .index = 0 };
 	struct unit *u = *state;
@@ -297,7 +297,7 @@ static void kick_eventfd_can_be_exchanged(void **state)
 	close(old);
 }
 
-static void empty_ring_signals_if_agreed(void **state)
+static void notify_on_empty_signals(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -317,24 +317,24 @@ static void empty_ring_signals_if_agreed(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST_ON(each_lone_request_signals_once, plain),
-		TEST_ON(each_lone_request_signals_once, event_index),
-		TEST(no_signal_when_the_flag_forbids_it),
-		TEST(no_signal_when_the_index_is_not_reached),
-		TEST(one_signal_when_the_index_is_passed),
+		TEST_ON(each_single_request_signals_once, plain),
+		TEST_ON(each_single_request_signals_once, event_index),
+		TEST(no_interrupt_flag_suppresses_signals),
+		TEST(no_signal_before_the_used_event),
+		TEST(one_signal_when_the_used_event_is_passed),
 		TEST(one_signal_for_slow_requests),
 		TEST_ON(no_kick_or_signal_is_lost, plain),
 		TEST_ON(no_kick_or_signal_is_lost, event_index),
 		TEST_ON(no_kick_or_signal_is_lost_on_a_device, plain),
 		TEST_ON(no_kick_or_signal_is_lost_on_a_device, event_index),
-		TEST_ON(idle_device_wants_kicks, plain),
-		TEST_ON(idle_device_wants_kicks, event_index),
-		TEST_ON(kicks_for_nothing_do_nothing, plain),
-		TEST_ON(kicks_for_nothing_do_nothing, event_index),
+		TEST_ON(idle_device_enables_kicks, plain),
+		TEST_ON(idle_device_enables_kicks, event_index),
+		TEST_ON(spurious_kicks_are_ignored, plain),
+		TEST_ON(spurious_kicks_are_ignored, event_index),
 		TEST(works_without_a_call_eventfd),
-		TEST(call_eventfd_can_be_exchanged),
-		TEST(kick_eventfd_can_be_exchanged),
-		TEST(empty_ring_signals_if_agreed),
+		TEST(call_eventfd_can_be_replaced),
+		TEST(kick_eventfd_can_be_replaced),
+		TEST(notify_on_empty_signals),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

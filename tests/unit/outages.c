@@ -125,7 +125,7 @@ static void open_scsi(struct unit *u)
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
 
-static void errors_that_scsi_mends(void **state)
+static void errors_that_scsi_recovers(void **state)
 {
 	struct unit *u = *state;
 	const struct mended *mended = u->param;
@@ -176,7 +176,7 @@ static void expect_works_again(struct unit *u, struct load *l, const char *table
 }
 
 /* Requests of all kinds end well or not. */
-static void fails_now_and_then(void **state)
+static void fails_intermittently(void **state)
 {
 	struct unit *u = *state;
 	static struct load l;
@@ -218,7 +218,7 @@ static int detach_loop(void *path)
 }
 
 /* losetup -d goes through, but the device stays as long as somebody has it open. */
-static void loop_is_detached_under_load(void **state)
+static void loop_detached_under_load(void **state)
 {
 	struct unit *u = *state;
 	static struct load l;
@@ -237,7 +237,7 @@ static int unplug_scsi(void *path)
 }
 
 /* All requests end, and all that follow fail. */
-static void scsi_disk_is_unplugged_under_load(void **state)
+static void scsi_disk_unplugged_under_load(void **state)
 {
 	struct unit *u = *state;
 	static struct load l;
@@ -331,7 +331,7 @@ static void load_until_it_hangs(struct load *l)
 }
 
 /* What was in flight and what is asked meanwhile waits, and ends well once the disk is back. */
-static void hangs_and_comes_back(void **state)
+static void hangs_and_recovers(void **state)
 {
 	struct unit *u = *state;
 	static struct load l;
@@ -446,7 +446,7 @@ static bool has_memory(pid_t pid)
  * The owner of a disk that hangs is killed.  Its memory is nobody else's as long as the disk may write there; once the
  * disk is back the owner is gone, and nothing is left of it.
  */
-static void owner_dies_while_it_hangs(void **state)
+static void owner_killed_while_disk_hangs(void **state)
 {
 	struct unit *u = *state;
 	const struct owner *owner = u->param;
@@ -485,7 +485,7 @@ static void owner_dies_while_it_hangs(void **state)
 }
 
 /* The server is killed: requests fail, and the disk can be had anew. */
-static void nbd_server_dies(void **state)
+static void nbd_server_killed(void **state)
 {
 	struct unit *u = *state;
 	static struct load l;
@@ -737,7 +737,7 @@ static int take_cpu_away_and_back(void *arg)
 }
 
 /* The CPU that workers run on goes, again and again: they go on elsewhere. */
-static void cpu_goes_under_load(void **state)
+static void cpu_offline_under_load(void **state)
 {
 	struct null_blk spec = { .size_mib = 8, .delay_us = 1000, .discard = true };
 	struct unit *u = *state;
@@ -768,25 +768,25 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST_ON(bad_sectors, null_bad),
 		TEST_ON(bad_sectors, scsi_bad),
-		TEST_ON(errors_that_scsi_mends, lost_commands),
-		TEST_ON(errors_that_scsi_mends, transport_errors),
-		TEST_ON(errors_that_scsi_mends, recovered_errors),
-		TEST_ON(errors_that_scsi_mends, busy_host),
-		TEST(fails_now_and_then),
+		TEST_ON(errors_that_scsi_recovers, lost_commands),
+		TEST_ON(errors_that_scsi_recovers, transport_errors),
+		TEST_ON(errors_that_scsi_recovers, recovered_errors),
+		TEST_ON(errors_that_scsi_recovers, busy_host),
+		TEST(fails_intermittently),
 		TEST(removed_by_force),
-		TEST(loop_is_detached_under_load),
-		TEST(scsi_disk_is_unplugged_under_load),
-		TEST_HANG(hangs_and_comes_back, dm),
-		TEST_HANG(hangs_and_comes_back, scsi),
-		TEST_HANG(hangs_and_comes_back, nbd),
-		TEST_HANG(hangs_and_comes_back, nvme_tcp),
-		TEST_HANG(owner_dies_while_it_hangs, dm_direct_io),
-		TEST_HANG(owner_dies_while_it_hangs, dm_bounced),
-		TEST_HANG(owner_dies_while_it_hangs, dm_pinned),
-		TEST_HANG(owner_dies_while_it_hangs, scsi_direct_io),
-		TEST_HANG(owner_dies_while_it_hangs, nbd_direct_io),
-		TEST_HANG(owner_dies_while_it_hangs, nvme_tcp_direct_io),
-		TEST(nbd_server_dies),
+		TEST(loop_detached_under_load),
+		TEST(scsi_disk_unplugged_under_load),
+		TEST_HANG(hangs_and_recovers, dm),
+		TEST_HANG(hangs_and_recovers, scsi),
+		TEST_HANG(hangs_and_recovers, nbd),
+		TEST_HANG(hangs_and_recovers, nvme_tcp),
+		TEST_HANG(owner_killed_while_disk_hangs, dm_direct_io),
+		TEST_HANG(owner_killed_while_disk_hangs, dm_bounced),
+		TEST_HANG(owner_killed_while_disk_hangs, dm_pinned),
+		TEST_HANG(owner_killed_while_disk_hangs, scsi_direct_io),
+		TEST_HANG(owner_killed_while_disk_hangs, nbd_direct_io),
+		TEST_HANG(owner_killed_while_disk_hangs, nvme_tcp_direct_io),
+		TEST(nbd_server_killed),
 		TEST_ON(frozen_and_thawed_under_load, ext4_file),
 		TEST_ON(frozen_and_thawed_under_load, ext4_direct),
 		TEST_ON(frozen_and_thawed_under_load, xfs_direct),
@@ -797,8 +797,8 @@ int main(int argc, char **argv)
 		TEST_CGROUP_ON(guest_memory_is_swapped, private_memory),
 		TEST_CGROUP_ON(guest_memory_is_swapped, pinned_memory),
 		TEST_CGROUP_ON(guest_memory_is_swapped, shared_memory_and_disk),
-		TEST_CPU(cpu_goes_under_load, unbound),
-		TEST_CPU(cpu_goes_under_load, bound),
+		TEST_CPU(cpu_offline_under_load, unbound),
+		TEST_CPU(cpu_offline_under_load, bound),
 	};
 
 	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));

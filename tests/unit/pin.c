@@ -79,7 +79,7 @@ static void touch(struct unit *u, char *buf, unsigned int first, unsigned int nr
 		expect_read(u, first, buf + first * PAGE, SECTOR_SIZE);
 }
 
-static void bad_calls_change_nothing(void **state)
+static void invalid_calls_change_nothing(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct vhost_blk_pin_limit limit = { .bytes = MIB };
@@ -121,7 +121,7 @@ static void bad_calls_change_nothing(void **state)
 	assert_int_equal(pinned(), 0);
 }
 
-static void pins_nothing_unless_told(void **state)
+static void pins_nothing_by_default(void **state)
 {
 	struct unit *u = *state;
 
@@ -131,7 +131,7 @@ static void pins_nothing_unless_told(void **state)
 	assert_int_equal(pinned(), 0);
 }
 
-static void pinned_pages_are_found_again(void **state)
+static void pinned_pages_are_reused(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
@@ -154,7 +154,7 @@ static void pinned_pages_are_found_again(void **state)
 	expect_pinned(5);
 }
 
-static void page_cache_needs_no_pins(void **state)
+static void buffered_io_pins_nothing(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct unit *u = *state;
@@ -166,7 +166,7 @@ static void page_cache_needs_no_pins(void **state)
 	assert_int_equal(pinned(), 0);
 }
 
-static void large_requests_pin_for_themselves(void **state)
+static void large_requests_bypass_the_cache(void **state)
 {
 	struct unit *u = *state;
 	char *buf;
@@ -196,7 +196,7 @@ static void limit_holds(void **state)
 }
 
 /* Pages are kept by the set; for less there is nowhere to keep them. */
-static void limit_below_a_set_is_none(void **state)
+static void limit_below_a_set_disables_pinning(void **state)
 {
 	struct unit *u = *state;
 
@@ -205,7 +205,7 @@ static void limit_below_a_set_is_none(void **state)
 	assert_int_equal(pinned(), 0);
 }
 
-static void least_recently_used_goes(void **state)
+static void least_recently_used_is_evicted(void **state)
 {
 	struct unit *u = *state;
 	char *buf;
@@ -274,7 +274,7 @@ static void do_change(struct unit *u, enum change change, char *p, size_t len)
 	}
 }
 
-static void idle_device_gives_back_after(void **state)
+static void idle_device_unpins_after(void **state)
 {
 	struct unit *u = *state;
 	enum change change = *(const enum change *)u->param;
@@ -375,7 +375,7 @@ static void late_data_is_written_back(void **state)
 	close(fd);
 }
 
-static void gone_memory_is_an_error(void **state)
+static void inaccessible_memory_is_an_error(void **state)
 {
 	struct unit *u = *state;
 	char *buf;
@@ -456,7 +456,7 @@ static void more_in_flight_than_the_limit(void **state)
 enum parting { DETACH, RESET_OWNER, CLOSE };
 static const enum parting detach = DETACH, reset_owner = RESET_OWNER, close_device = CLOSE;
 
-static void parting_gives_back(void **state)
+static void all_pages_are_unpinned(void **state)
 {
 	struct unit *u = *state;
 	char *buf;
@@ -504,7 +504,7 @@ static void expect_nothing_pinned_of(int memfd)
 	}
 }
 
-static void owner_dies_while_another_has_the_device(void **state)
+static void owner_exits_while_another_has_the_device(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct unit *u = *state;
@@ -729,7 +729,7 @@ static void many_queues_at_once(void **state)
 }
 
 /* A page that two queues use is pinned, and counted, by each. */
-static void each_queue_pins_for_itself(void **state)
+static void each_queue_has_its_own_cache(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 	struct unit *u = *state;
@@ -786,19 +786,19 @@ static void owner_forks(void **state)
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(bad_calls_change_nothing),
-		TEST(pins_nothing_unless_told),
-		TEST(pinned_pages_are_found_again),
-		TEST(page_cache_needs_no_pins),
-		TEST(large_requests_pin_for_themselves),
+		TEST(invalid_calls_change_nothing),
+		TEST(pins_nothing_by_default),
+		TEST(pinned_pages_are_reused),
+		TEST(buffered_io_pins_nothing),
+		TEST(large_requests_bypass_the_cache),
 		TEST(limit_holds),
-		TEST(limit_below_a_set_is_none),
-		TEST(least_recently_used_goes),
-		TEST_ON(idle_device_gives_back_after, discarding),
-		TEST_ON(idle_device_gives_back_after, discarding_private),
-		TEST_ON(idle_device_gives_back_after, mapping_over),
-		TEST_ON(idle_device_gives_back_after, moving_away),
-		TEST_ON(idle_device_gives_back_after, table),
+		TEST(limit_below_a_set_disables_pinning),
+		TEST(least_recently_used_is_evicted),
+		TEST_ON(idle_device_unpins_after, discarding),
+		TEST_ON(idle_device_unpins_after, discarding_private),
+		TEST_ON(idle_device_unpins_after, mapping_over),
+		TEST_ON(idle_device_unpins_after, moving_away),
+		TEST_ON(idle_device_unpins_after, table),
 		TEST_ON(guest_sees_its_data_after, discarding),
 		TEST_ON(guest_sees_its_data_after, discarding_private),
 		TEST_ON(guest_sees_its_data_after, mapping_over),
@@ -806,13 +806,13 @@ int main(int argc, char **argv)
 		TEST_ON(guest_sees_its_data_while_polling_after, discarding),
 		TEST_ON(guest_sees_its_data_while_polling_after, mapping_over),
 		TEST(late_data_is_written_back),
-		TEST(gone_memory_is_an_error),
+		TEST(inaccessible_memory_is_an_error),
 		TEST(discarded_while_in_flight),
 		TEST(more_in_flight_than_the_limit),
-		TEST_ON(parting_gives_back, detach),
-		TEST_ON(parting_gives_back, reset_owner),
-		TEST_ON(parting_gives_back, close_device),
-		TEST(owner_dies_while_another_has_the_device),
+		TEST_ON(all_pages_are_unpinned, detach),
+		TEST_ON(all_pages_are_unpinned, reset_owner),
+		TEST_ON(all_pages_are_unpinned, close_device),
+		TEST(owner_exits_while_another_has_the_device),
 		TEST(memlock_limit_of_the_owner_holds),
 		TEST_ON(all_sizes_and_alignments, ample),
 		TEST_ON(all_sizes_and_alignments, scarce),
@@ -820,7 +820,7 @@ int main(int argc, char **argv)
 		TEST_ON(segments_anywhere, scarce),
 		TEST_ON(many_queues_at_once, ample),
 		TEST_ON(many_queues_at_once, scarce),
-		TEST(each_queue_pins_for_itself),
+		TEST(each_queue_has_its_own_cache),
 		TEST(owner_forks),
 	};
 

@@ -64,7 +64,7 @@ static int cpu_of(pid_t pid)
 	return cpu;
 }
 
-static void everywhere_by_default(void **state)
+static void any_cpu_by_default(void **state)
 {
 	struct unit *u = *state;
 
@@ -75,7 +75,7 @@ static void everywhere_by_default(void **state)
 }
 
 /* The CPU is not the one that kicks, so nothing but the mask keeps the workers there. */
-static void bound_workers_stay_under_load(void **state)
+static void bound_workers_stay_on_their_cpu(void **state)
 {
 	struct unit *u = *state;
 	unsigned int cpu = *(const unsigned int *)u->param;
@@ -106,7 +106,7 @@ static void bound_workers_stay_under_load(void **state)
 	}
 }
 
-static void bound_while_they_run(void **state)
+static void affinity_changes_while_running(void **state)
 {
 	struct unit *u = *state;
 
@@ -122,7 +122,7 @@ static void bound_while_they_run(void **state)
 	expect_affinity(1, 3);
 }
 
-static void kept_from_attach_to_attach(void **state)
+static void affinity_survives_detach(void **state)
 {
 	struct unit *u = *state;
 
@@ -136,7 +136,7 @@ static void kept_from_attach_to_attach(void **state)
 	vhost_blk_close(&u->dev);
 }
 
-static void forgotten_with_the_owner(void **state)
+static void affinity_ends_with_the_owner(void **state)
 {
 	struct unit *u = *state;
 	uint64_t features = FEATURES;
@@ -163,7 +163,7 @@ static void *attach_from_another_cpu(void *arg)
 }
 
 /* A thread of QEMU that emulates a CPU attaches, and may be confined for that. */
-static void the_main_thread_says_where(void **state)
+static void workers_inherit_the_main_threads_affinity(void **state)
 {
 	struct unit *u = *state;
 	pthread_t thread;
@@ -180,7 +180,7 @@ static void the_main_thread_says_where(void **state)
 	expect_alive(u);
 }
 
-static void bad_masks_are_refused(void **state)
+static void invalid_masks_are_refused(void **state)
 {
 	struct unit *u = *state;
 	uint64_t mask[512] = { 0 };
@@ -215,7 +215,7 @@ static void bad_masks_are_refused(void **state)
 	expect_affinity(0, 2);
 }
 
-static void the_cpuset_is_the_limit(void **state)
+static void cpuset_limits_affinity(void **state)
 {
 	struct unit *u = *state;
 	uint64_t both = 3;
@@ -253,15 +253,15 @@ static int placement_teardown(void **state)
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		PLACE(everywhere_by_default),
-		PLACE_ON(bound_workers_stay_under_load, cpu0),
-		PLACE_ON(bound_workers_stay_under_load, cpu1),
-		PLACE(bound_while_they_run),
-		PLACE(kept_from_attach_to_attach),
-		PLACE(forgotten_with_the_owner),
-		PLACE(the_main_thread_says_where),
-		PLACE(bad_masks_are_refused),
-		PLACE(the_cpuset_is_the_limit),
+		PLACE(any_cpu_by_default),
+		PLACE_ON(bound_workers_stay_on_their_cpu, cpu0),
+		PLACE_ON(bound_workers_stay_on_their_cpu, cpu1),
+		PLACE(affinity_changes_while_running),
+		PLACE(affinity_survives_detach),
+		PLACE(affinity_ends_with_the_owner),
+		PLACE(workers_inherit_the_main_threads_affinity),
+		PLACE(invalid_masks_are_refused),
+		PLACE(cpuset_limits_affinity),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

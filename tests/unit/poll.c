@@ -39,7 +39,7 @@ static void expect_polling(struct unit *u)
 	} while (after.polled == before.polled || after.kicks != before.kicks);
 }
 
-static void requests_are_found_without_kicks(void **state)
+static void poll_hits_need_no_kick(void **state)
 {
 	struct unit *u = *state;
 
@@ -62,7 +62,7 @@ static void expect_end_of_polling(struct unit *u)
 	assert_int_equal(unit_stats(u, 0).polled, polled);
 }
 
-static void does_not_poll_unless_told(void **state)
+static void does_not_poll_by_default(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
@@ -74,7 +74,7 @@ static void does_not_poll_unless_told(void **state)
 }
 
 /* Nobody wakes its workers, and they use no CPU. */
-static void idle_queue_costs_nothing(void **state)
+static void idle_queue_uses_no_cpu(void **state)
 {
 	struct unit *u = *state;
 	int64_t end = now_ms() + TIMEOUT_MS;
@@ -127,7 +127,7 @@ static void keep_apart(pid_t worker)
 	unit_bind(worker, 1);
 }
 
-static void enormous_timeout_ends(void **state)
+static void poll_interval_is_bounded(void **state)
 {
 	struct unit *u = *state;
 	uint64_t cost[9];
@@ -160,7 +160,7 @@ static void pause_for_long(pid_t worker)
  * A guest that pauses for longer than the timeout is not polled for: a request
  * that follows upon the one after the pause finds nobody polling.
  */
-static void pauses_make_it_back_off(void **state)
+static void poll_misses_shrink_the_interval(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
@@ -303,7 +303,7 @@ static bool heard_at_once(struct unit *u, struct blk_request *req, uint8_t *buf)
 	return after.batches == before.batches + 2 && after.signals == before.signals + 1;
 }
 
-static void answers_wait_for_each_other(void **state)
+static void completions_are_coalesced(void **state)
 {
 	struct unit *u = *state;
 	int64_t end = now_ms() + TIMEOUT_MS;
@@ -318,7 +318,7 @@ static void answers_wait_for_each_other(void **state)
 }
 
 /* Whoever is asleep over the next submission tells nobody of the last one. */
-static void answers_do_not_wait_where_submissions_may(void **state)
+static void no_coalescing_where_submission_may_block(void **state)
 {
 	enum { ROUNDS = 64 };
 	struct unit *u = *state;
@@ -339,7 +339,7 @@ static void answers_do_not_wait_where_submissions_may(void **state)
 }
 
 /* A guest that waits for each answer gets most of them without a wait of half the timeout. */
-static void lone_answers_do_not_wait(void **state)
+static void single_completions_are_not_delayed(void **state)
 {
 	struct unit *u = *state;
 	int64_t start_ms, end = now_ms() + TIMEOUT_MS;
@@ -380,7 +380,7 @@ static bool hears_meanwhile(struct unit *u, struct blk_request *req, uint8_t *bu
 	return last != first;
 }
 
-static void endless_requests_are_answered(void **state)
+static void coalescing_is_bounded_under_load(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[NR];
@@ -481,7 +481,7 @@ static void expect_kicks_for_lone_requests(struct unit *u)
 	} while (unit_stats(u, 0).kicks - before.kicks < 2 * NR);
 }
 
-static void dear_kicks_are_saved(void **state)
+static void expensive_kicks_are_suppressed(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[DEEP];
@@ -492,7 +492,7 @@ static void dear_kicks_are_saved(void **state)
 	save_dear_kicks(u, req, buf);
 }
 
-static void kicks_are_not_saved_unless_told(void **state)
+static void kicks_are_not_suppressed_by_default(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[DEEP];
@@ -530,7 +530,7 @@ static unsigned int interruptions(struct unit *u, struct blk_request *req, uint8
 	return unit_stats(u, 0).batches - before.batches;
 }
 
-static void busy_guest_keeps_its_cpu(void **state)
+static void busy_guest_is_not_preempted(void **state)
 {
 	struct unit *u = *state;
 	int64_t end = now_ms() + TIMEOUT_MS;
@@ -558,7 +558,7 @@ static int policy_of(pid_t pid)
 }
 
 /* Most of the time the worker is ready to take the CPU from whoever has it. */
-static void lone_requests_need_no_idle_cpu(void **state)
+static void single_requests_preempt(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i, patient = 0;
@@ -581,7 +581,7 @@ static void lone_requests_need_no_idle_cpu(void **state)
 enum { COMPUTE_MS = 40 };
 
 /* A guest with two requests in flight that needs its CPU for something else. */
-static void requests_of_a_computing_guest_need_no_idle_cpu(void **state)
+static void requests_of_a_computing_guest_preempt(void **state)
 {
 	static const struct sched_param first = { 1 }, usual = { 0 };
 	struct unit *u = *state;
@@ -616,7 +616,7 @@ static void requests_of_a_computing_guest_need_no_idle_cpu(void **state)
 	assert_true(patient < NR);
 }
 
-static void policy_of_the_administrator_stays(void **state)
+static void administrators_policy_is_kept(void **state)
 {
 	static const struct {
 		int policy;
@@ -656,7 +656,7 @@ static void wait_until_it_gives_way(struct unit *u, pid_t worker)
 	} while (policy_of(worker) != SCHED_BATCH);
 }
 
-static void gives_way_again_after_another_policy(void **state)
+static void batch_policy_returns_after_another(void **state)
 {
 	static const struct sched_param fifo = { 1 }, usual = { 0 };
 	struct unit *u = *state;
@@ -708,7 +708,7 @@ static void timeout_of_0_ends_polling(void **state)
 	}
 }
 
-static void timeout_is_forgotten_with_the_owner(void **state)
+static void timeout_ends_with_the_owner(void **state)
 {
 	struct unit *u = *state;
 
@@ -727,30 +727,30 @@ static void timeout_is_forgotten_with_the_owner(void **state)
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST_ON(requests_are_found_without_kicks, plain),
-		TEST_ON(requests_are_found_without_kicks, event_index),
-		TEST(does_not_poll_unless_told),
-		TEST_ON(idle_queue_costs_nothing, plain),
-		TEST_ON(idle_queue_costs_nothing, event_index),
-		TEST_ON(enormous_timeout_ends, plain),
-		TEST_ON(enormous_timeout_ends, event_index),
-		TEST_ON(pauses_make_it_back_off, plain),
-		TEST_ON(pauses_make_it_back_off, event_index),
+		TEST_ON(poll_hits_need_no_kick, plain),
+		TEST_ON(poll_hits_need_no_kick, event_index),
+		TEST(does_not_poll_by_default),
+		TEST_ON(idle_queue_uses_no_cpu, plain),
+		TEST_ON(idle_queue_uses_no_cpu, event_index),
+		TEST_ON(poll_interval_is_bounded, plain),
+		TEST_ON(poll_interval_is_bounded, event_index),
+		TEST_ON(poll_misses_shrink_the_interval, plain),
+		TEST_ON(poll_misses_shrink_the_interval, event_index),
 		TEST_ON(completions_are_reaped_while_polling, plain),
 		TEST_ON(completions_are_reaped_while_polling, event_index),
-		TEST(answers_wait_for_each_other),
-		TEST(answers_do_not_wait_where_submissions_may),
-		TEST(lone_answers_do_not_wait),
-		TEST(endless_requests_are_answered),
-		TEST_ON(dear_kicks_are_saved, plain),
-		TEST_ON(dear_kicks_are_saved, event_index),
-		TEST_ON(kicks_are_not_saved_unless_told, plain),
-		TEST_ON(kicks_are_not_saved_unless_told, event_index),
-		TEST(busy_guest_keeps_its_cpu),
-		TEST(lone_requests_need_no_idle_cpu),
-		TEST(requests_of_a_computing_guest_need_no_idle_cpu),
-		TEST(policy_of_the_administrator_stays),
-		TEST(gives_way_again_after_another_policy),
+		TEST(completions_are_coalesced),
+		TEST(no_coalescing_where_submission_may_block),
+		TEST(single_completions_are_not_delayed),
+		TEST(coalescing_is_bounded_under_load),
+		TEST_ON(expensive_kicks_are_suppressed, plain),
+		TEST_ON(expensive_kicks_are_suppressed, event_index),
+		TEST_ON(kicks_are_not_suppressed_by_default, plain),
+		TEST_ON(kicks_are_not_suppressed_by_default, event_index),
+		TEST(busy_guest_is_not_preempted),
+		TEST(single_requests_preempt),
+		TEST(requests_of_a_computing_guest_preempt),
+		TEST(administrators_policy_is_kept),
+		TEST(batch_policy_returns_after_another),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
 		TEST_ON(close_while_polling, plain),
@@ -759,7 +759,7 @@ int main(int argc, char **argv)
 		TEST_ON(timeout_changes_while_running, event_index),
 		TEST_ON(timeout_of_0_ends_polling, plain),
 		TEST_ON(timeout_of_0_ends_polling, event_index),
-		TEST(timeout_is_forgotten_with_the_owner),
+		TEST(timeout_ends_with_the_owner),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

@@ -260,7 +260,7 @@ static void wrong_direction_is_an_error(void **state)
 	expect_disk(u->disk, 0, MIB, 3);
 }
 
-static void ranges_end_at_the_disks_end(void **state)
+static void requests_beyond_the_end_fail(void **state)
 {
 	static const struct {
 		uint64_t sector;
@@ -314,7 +314,7 @@ static void ranges_end_at_the_disks_end(void **state)
 }
 
 /* The last bytes of such a file are no whole sector, and no guest's. */
-static void file_with_a_broken_last_sector(void **state)
+static void file_with_a_partial_last_sector(void **state)
 {
 	struct unit *u = *state;
 	uint8_t *buf;
@@ -330,7 +330,7 @@ static void file_with_a_broken_last_sector(void **state)
 	assert_int_equal(backend_size(u->disk), 10 * SECTOR_SIZE + 100);
 }
 
-static void file_size_is_the_one_of_the_moment(void **state)
+static void current_file_size_limits_requests(void **state)
 {
 	struct unit *u = *state;
 	uint8_t *buf;
@@ -467,7 +467,7 @@ static void many_sector_segments(void **state)
 }
 
 /* Direct I/O wants aligned memory; the guest need not know. */
-static void buffers_at_any_byte(void **state)
+static void misaligned_buffers(void **state)
 {
 	static const unsigned int at[] = { 1, 2, 3, 4, 7, 8, 15, 16, 255, 511, 513, 3585, 4095 };
 	struct unit *u = *state;
@@ -561,10 +561,10 @@ int main(int argc, char **argv)
 		TEST_ON(lengths_must_be_whole_sectors, direct),
 		TEST_ON(wrong_direction_is_an_error, file),
 		TEST_ON(wrong_direction_is_an_error, direct),
-		TEST_ON(ranges_end_at_the_disks_end, file),
-		TEST_ON(ranges_end_at_the_disks_end, direct),
-		TEST(file_with_a_broken_last_sector),
-		TEST(file_size_is_the_one_of_the_moment),
+		TEST_ON(requests_beyond_the_end_fail, file),
+		TEST_ON(requests_beyond_the_end_fail, direct),
+		TEST(file_with_a_partial_last_sector),
+		TEST(current_file_size_limits_requests),
 		TEST_ON(read_only_backends_are_not_written, file),
 		TEST_ON(read_only_backends_are_not_written, direct),
 		TEST(append_mode_does_not_append),
@@ -574,8 +574,8 @@ int main(int argc, char **argv)
 		TEST_ON(many_segments_in_a_table, direct),
 		TEST_ON(many_segments_on_the_ring, direct),
 		TEST_ON(many_sector_segments, direct),
-		TEST_ON(buffers_at_any_byte, file),
-		TEST_ON(buffers_at_any_byte, direct),
+		TEST_ON(misaligned_buffers, file),
+		TEST_ON(misaligned_buffers, direct),
 		TEST_ON(segments_of_any_length, file),
 		TEST_ON(segments_of_any_length, direct),
 	};

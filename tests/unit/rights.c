@@ -212,7 +212,7 @@ static void exec_with(int fd)
 	child_check(!"exec");
 }
 
-static void others_may_only_look(void **state)
+static void others_may_only_read(void **state)
 {
 	struct unit *u = *state;
 	pid_t pid;
@@ -237,7 +237,7 @@ static void others_may_only_look(void **state)
 }
 
 /* The owner's own right ends with its memory: a program that it starts has none. */
-static void owner_is_another_after_exec(void **state)
+static void exec_ends_ownership(void **state)
 {
 	struct unit *u = *state;
 	pid_t pid;
@@ -255,7 +255,7 @@ static void owner_is_another_after_exec(void **state)
 }
 
 /* Nobody follows an owner that has ended. */
-static void nobody_inherits(void **state)
+static void ownership_is_not_inherited(void **state)
 {
 	struct unit *u = *state;
 	int owner[2], result[2];
@@ -304,7 +304,7 @@ static pid_t ask_for_features(struct unit *u)
 }
 
 /* Others wait while the owner detaches from a disk that does not answer, but may be killed. */
-static void waiting_for_the_owner_can_be_killed(void **state)
+static void waiting_for_the_device_lock_is_killable(void **state)
 {
 	struct unit *u = *state;
 	pid_t owner, other;
@@ -457,10 +457,10 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST(needs_no_privilege),
-		TEST(others_may_only_look),
-		TEST(owner_is_another_after_exec),
-		TEST(nobody_inherits),
-		TEST(waiting_for_the_owner_can_be_killed),
+		TEST(others_may_only_read),
+		TEST(exec_ends_ownership),
+		TEST(ownership_is_not_inherited),
+		TEST(waiting_for_the_device_lock_is_killable),
 		TEST_ON(read_only_stays_read_only, cached),
 		TEST_ON(read_only_stays_read_only, direct),
 		TEST(file_size_limit_of_the_owner_holds),

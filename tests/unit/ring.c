@@ -80,7 +80,7 @@ static void ring_of_every_size(void **state)
 }
 
 /* A size that shrinks and grows between starts: pools of the old size are of no use. */
-static void ring_size_changes_between_starts(void **state)
+static void ring_size_changes_between_attaches(void **state)
 {
 	static const unsigned int nums[] = { 8, 1024, 2, 256, 1, 512, 4 };
 	struct unit *u = *state;
@@ -106,7 +106,7 @@ static void ring_size_changes_between_starts(void **state)
 }
 
 /* Both indices pass 65535, on a ring that is much shorter, and the event index with them. */
-static void index_overflows(void **state)
+static void index_wraps_around(void **state)
 {
 	static const uint16_t base[] = { 65535, 65530, 65500, 32760 };
 	struct unit *u = *state;
@@ -129,7 +129,7 @@ static void index_overflows(void **state)
 }
 
 /* More requests than there are indices, on a stock kernel, lap after lap. */
-static void many_laps(void **state)
+static void more_requests_than_indices(void **state)
 {
 	enum { NUM = 128 };
 	unsigned int nr = 66000 / unit_slower();
@@ -234,7 +234,7 @@ static void all_types_at_once(void **state)
  * Half of these requests end when they are fetched and half when the disk
  * says so, so that both workers have entries to write at the same time.
  */
-static void used_ring_is_written_from_two_sides(void **state)
+static void used_ring_has_two_writers(void **state)
 {
 	enum { DEPTH = 256, TOTAL = 20000 };
 	struct null_blk spec = { .size_mib = 4, .delay_us = 20 };
@@ -278,7 +278,7 @@ static void used_ring_is_written_from_two_sides(void **state)
 static const unsigned int one = 1, two = 2, eight = 8, all = VQS_MAX;
 
 /* Each ring writes and reads a part of the disk of its own, all at the same time. */
-static void rings_work_side_by_side(void **state)
+static void rings_run_in_parallel(void **state)
 {
 	enum { PART = 16 * KIB };
 	struct unit *u = *state;
@@ -343,7 +343,7 @@ static void only_rings_that_are_set_up_run(void **state)
 }
 
 /* One that is set up while others run waits for the next attach. */
-static void ring_set_up_after_attach_is_silent(void **state)
+static void ring_set_up_after_attach_is_not_processed(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request late;
@@ -371,18 +371,18 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(ring_of_every_size),
-		TEST(ring_size_changes_between_starts),
-		TEST(index_overflows),
-		TEST(many_laps),
+		TEST(ring_size_changes_between_attaches),
+		TEST(index_wraps_around),
+		TEST(more_requests_than_indices),
 		TEST(full_ring_in_flight),
 		TEST(all_types_at_once),
-		TEST(used_ring_is_written_from_two_sides),
-		TEST_ON(rings_work_side_by_side, one),
-		TEST_ON(rings_work_side_by_side, two),
-		TEST_ON(rings_work_side_by_side, eight),
-		TEST_ON(rings_work_side_by_side, all),
+		TEST(used_ring_has_two_writers),
+		TEST_ON(rings_run_in_parallel, one),
+		TEST_ON(rings_run_in_parallel, two),
+		TEST_ON(rings_run_in_parallel, eight),
+		TEST_ON(rings_run_in_parallel, all),
 		TEST(only_rings_that_are_set_up_run),
-		TEST(ring_set_up_after_attach_is_silent),
+		TEST(ring_set_up_after_attach_is_not_processed),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

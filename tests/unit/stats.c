@@ -94,7 +94,7 @@ static void lists_of_ranges_by_type(void **state)
 	expect_type(u, VHOST_BLK_STATS_OTHER, 0, 0, 0);
 }
 
-static void each_queue_counts_for_itself(void **state)
+static void each_queue_has_its_own_counters(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req;
@@ -168,7 +168,7 @@ static void kicks_are_counted(void **state)
 	assert_int_equal(unit_stats(u, 0).batches, 0);
 }
 
-static void signals_are_those_of_the_eventfd(void **state)
+static void signals_are_counted(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -191,7 +191,7 @@ static void signals_are_those_of_the_eventfd(void **state)
 	assert_int_equal(stats.signals_saved, 0);
 }
 
-static void unwanted_signals_are_saved(void **state)
+static void suppressed_signals_are_counted(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
@@ -244,7 +244,7 @@ static void detaching_does_not_reset(void **state)
 	assert_int_equal(stats.batches, 2);
 }
 
-static void resetting_the_owner_does(void **state)
+static void resetting_the_owner_resets(void **state)
 {
 	struct unit *u = *state;
 
@@ -285,7 +285,7 @@ static void *detach(void *arg)
 	return (void *)(long)vhost_blk_detach(&u->dev);
 }
 
-static void a_slow_detach_can_be_watched(void **state)
+static void stats_can_be_read_during_detach(void **state)
 {
 	struct unit *u = *state;
 	pthread_t thread;
@@ -307,7 +307,7 @@ static void a_slow_detach_can_be_watched(void **state)
 	assert_int_equal(unit_stats(u, 0).inflight, 0);
 }
 
-static void bad_arguments_are_refused(void **state)
+static void invalid_arguments_are_refused(void **state)
 {
 	struct unit *u = *state;
 	struct vhost_blk_stats stats = { 0 };
@@ -348,18 +348,18 @@ int main(int argc, char **argv)
 		TEST_ON(requests_bytes_and_errors_by_type, file),
 		TEST_ON(requests_bytes_and_errors_by_type, direct),
 		TEST(lists_of_ranges_by_type),
-		TEST(each_queue_counts_for_itself),
+		TEST(each_queue_has_its_own_counters),
 		TEST(one_batch_and_its_depth),
 		TEST(kicks_are_counted),
-		TEST_ON(signals_are_those_of_the_eventfd, plain),
-		TEST_ON(signals_are_those_of_the_eventfd, event_index),
-		TEST_ON(unwanted_signals_are_saved, plain),
-		TEST_ON(unwanted_signals_are_saved, event_index),
+		TEST_ON(signals_are_counted, plain),
+		TEST_ON(signals_are_counted, event_index),
+		TEST_ON(suppressed_signals_are_counted, plain),
+		TEST_ON(suppressed_signals_are_counted, event_index),
 		TEST(detaching_does_not_reset),
-		TEST(resetting_the_owner_does),
+		TEST(resetting_the_owner_resets),
 		TEST(others_may_read),
-		TEST(a_slow_detach_can_be_watched),
-		TEST(bad_arguments_are_refused),
+		TEST(stats_can_be_read_during_detach),
+		TEST(invalid_arguments_are_refused),
 		TEST(layout_is_fixed),
 	};
 

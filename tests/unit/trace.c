@@ -97,7 +97,7 @@ static void want_signal(struct vq *vq)
 	*vq_used_event_word(vq) = vq->used_idx;
 }
 
-static void a_read_from_start_to_signal(void **state)
+static void read_from_start_to_signal(void **state)
 {
 	struct unit *u = *state;
 	struct event event[2 * EVENTS_MAX];
@@ -134,7 +134,7 @@ static void a_read_from_start_to_signal(void **state)
 	assert_true(event[3].latency >= event[2].latency);
 }
 
-static void a_file_is_named_by_its_inode(void **state)
+static void files_have_an_inode(void **state)
 {
 	struct unit *u = *state;
 	struct event event[EVENTS_MAX];
@@ -295,8 +295,8 @@ static int trace_teardown(void **state)
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		TRACE(a_read_from_start_to_signal),
-		TRACE(a_file_is_named_by_its_inode),
+		TRACE(read_from_start_to_signal),
+		TRACE(files_have_an_inode),
 		TRACE(refused_requests),
 		TRACE(requests_with_ranges),
 		TRACE(no_signal_event_without_a_signal),
