@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define LOG_SIZE	((GUEST_LOGGED_MAX / GUEST_PAGE + 7) / 8)
+#define LOG_SIZE	((GUEST_LOGGED_MAX / PAGE + 7) / 8)
 
 static uint8_t *bits;
 
@@ -35,7 +35,7 @@ static const char *look_up(const struct guest *g, const char *host, size_t len, 
 	size_t part;
 
 	for (; len; host += part, len -= part) {
-		uint64_t page = guest_address(&g->mem, host) / GUEST_PAGE;
+		uint64_t page = guest_address(&g->mem, host) / PAGE;
 
 		part = guest_first_page(host, len);
 		if (!(bits[page / 8] & 1 << page % 8) && !missed)

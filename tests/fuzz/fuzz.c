@@ -273,18 +273,13 @@ static int module_references(void)
 
 void fuzz_expect_nothing_left(void)
 {
-	int64_t end = now_ms() + BOUND_MS;
 	int threads, references;
 
 	/* Exited threads stay visible until they are reaped. */
-	while ((threads = worker_count(0)) | (references = module_references())) {
-		if (now_ms() > end) {
-			fuzz_fail("%d workers and %d references to the module are left behind",
-				  threads, references);
-			return;
-		}
-		usleep(20000);
-	}
+	if (!wait_until(!((threads = worker_count(0)) | (references = module_references())),
+			BOUND_MS))
+		fuzz_fail("%d workers and %d references to the module are left", threads,
+			  references);
 }
 
 static void usage(const char *program)

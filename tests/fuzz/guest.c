@@ -11,10 +11,10 @@
 #define MIB		(1024UL * KIB)
 #define RINGS_GPA	0x100000000ULL
 #define RINGS_SIZE	(704 * KIB)
-#define AFTER_SIZE	(2 * GUEST_PAGE)
-#define LAST_SIZE	(3 * GUEST_PAGE)
+#define AFTER_SIZE	(2 * PAGE)
+#define LAST_SIZE	(3 * PAGE)
 #define PROTECTED_GPA	0xffff0000ULL
-#define PROTECTED_SIZE	(5 * GUEST_PAGE)
+#define PROTECTED_SIZE	(5 * PAGE)
 #define BIG_GPA		0x2000ULL
 #define BIG_SIZE	(1280 * KIB)
 /* The table at the end of BIG, for chains that do not fit into a slot. */
@@ -51,11 +51,11 @@ void guest_init(struct guest *g, bool logged)
 	add_region(g, logged ? LOGGED_TOP_GPA : -TOP_SIZE, TOP_SIZE);
 
 	protected_pages = g->mem.region[PROTECTED].host;
-	if (mprotect(protected_pages + GUEST_PAGE, GUEST_PAGE, PROT_NONE) ||
-	    mprotect(protected_pages + 3 * GUEST_PAGE, GUEST_PAGE, PROT_READ))
+	if (mprotect(protected_pages + PAGE, PAGE, PROT_NONE) ||
+	    mprotect(protected_pages + 3 * PAGE, PAGE, PROT_READ))
 		fuzz_fail("mprotect");
 	/* Requests may cross the end of the last page, into AFTER. */
-	g->slots = rings->host + rings->size - GUEST_PAGE - SLOTS * SLOT_SIZE;
+	g->slots = rings->host + rings->size - PAGE - SLOTS * SLOT_SIZE;
 	g->rings_end = g->slots;
 }
 
@@ -83,14 +83,14 @@ bool guest_allowed(const char *host, size_t len, bool write)
 
 	if (!len || host >= protected_pages + PROTECTED_SIZE || host + len <= protected_pages)
 		return true;
-	first = (host - protected_pages) / GUEST_PAGE;
-	last = (host + len - 1 - protected_pages) / GUEST_PAGE;
+	first = (host - protected_pages) / PAGE;
+	last = (host + len - 1 - protected_pages) / PAGE;
 	return !(first <= 1 && last >= 1) && !(write && first <= 3 && last >= 3);
 }
 
 size_t guest_first_page(const void *host, size_t len)
 {
-	size_t part = GUEST_PAGE - (uintptr_t)host % GUEST_PAGE;
+	size_t part = PAGE - (uintptr_t)host % PAGE;
 
 	return part < len ? part : len;
 }
@@ -247,7 +247,7 @@ static uint64_t choose_len(struct dice *d, bool valid)
 	if (valid || r < 62)
 		return SECTOR_SIZE * (1 + roll(d, 8));
 	if (r < 70)
-		return GUEST_PAGE;
+		return PAGE;
 	if (r < 74)
 		return 0;
 	if (r < 76)
@@ -263,7 +263,7 @@ static uint64_t choose_len(struct dice *d, bool valid)
 	if (r < 98)
 		return MIB + SECTOR_SIZE * roll(d, 64);
 	if (r < 99)
-		return 257 * GUEST_PAGE;
+		return 257 * PAGE;
 	return roll(d, BIG_SIZE);
 }
 
@@ -359,8 +359,8 @@ static uint64_t choose_buffer(struct guest *g, struct dice *d, struct budget *bu
 	}
 	if (*len && where < 4 && take_region(budget, AFTER)) {
 		/* Cross the borders of regions, sometimes that of the last. */
-		if (*len > GUEST_PAGE)
-			*len = GUEST_PAGE;
+		if (*len > PAGE)
+			*len = PAGE;
 		return r[AFTER].gpa + roll(d, 2) * AFTER_SIZE +
 		       (chance(d, 8) ? LAST_SIZE : 0) - roll(d, *len + 1);
 	}
@@ -370,12 +370,12 @@ static uint64_t choose_buffer(struct guest *g, struct dice *d, struct budget *bu
 		return r[TOP].gpa + TOP_SIZE - *len + (chance(d, 8) ? 1 : 0);
 	}
 	if (*len && where < 11 && take_region(budget, PROTECTED)) {
-		if (*len > GUEST_PAGE)
-			*len = GUEST_PAGE;
+		if (*len > PAGE)
+			*len = PAGE;
 		return PROTECTED_GPA + roll(d, PROTECTED_SIZE - *len + 1);
 	}
 	if (*len > room)
-		*len = chance(d, 50) ? SECTOR_SIZE : GUEST_PAGE;
+		*len = chance(d, 50) ? SECTOR_SIZE : PAGE;
 	room -= *len;
 	offset = roll(d, room + 1);
 	if (chance(d, 60))
@@ -461,7 +461,7 @@ static uint64_t choose_data(struct guest *g, struct dice *d, struct budget *budg
 	if (type == VIRTIO_BLK_T_GET_ID && chance(d, 80))
 		*len = chance(d, 60) ? VIRTIO_BLK_ID_BYTES : roll(d, 40);
 	if (has_list(type))
-		*len = GUEST_PAGE;
+		*len = PAGE;
 	return choose_buffer(g, d, budget, slot, len, valid);
 }
 

@@ -7,7 +7,6 @@
 #include "fuzz.h"
 #include "model.h"
 
-#define GUEST_PAGE	4096UL
 #define GUEST_LOGGED_MAX 0x101000000ULL	/* end of the dirty log */
 
 /*

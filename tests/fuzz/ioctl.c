@@ -572,7 +572,6 @@ static void unlock_drivers(void)
 static void fork_child(struct dice *d)
 {
 	struct dice young = dice_of(random_next(&d->state));
-	int64_t end = now_ms() + BOUND_MS;
 	unsigned int us = roll(d, 8000);
 	int status;
 	pid_t pid;
@@ -587,11 +586,8 @@ static void fork_child(struct dice *d)
 	fuzz_count(FORKS, 1);
 	usleep(us);
 	kill(pid, SIGKILL);
-	while (!waitpid(pid, &status, WNOHANG)) {
-		if (now_ms() > end)
-			fuzz_fail("a killed child does not exit");
-		usleep(500);
-	}
+	if (!wait_until(waitpid(pid, &status, WNOHANG), BOUND_MS))
+		fuzz_fail("a killed child does not exit");
 	if (WIFEXITED(status) && WEXITSTATUS(status))
 		_exit(1);
 }

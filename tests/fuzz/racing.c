@@ -124,8 +124,8 @@ static void invalidate_memory(struct dice *d, struct race *race, struct request 
 
 	/* The page of a header and table or that of data, or all rings. */
 	race->invalidation = INVALIDATE_NONE + 1 + roll(d, INVALIDATIONS - 1);
-	race->memory = req->slot + roll(d, 2) * GUEST_PAGE;
-	race->len = GUEST_PAGE;
+	race->memory = req->slot + roll(d, 2) * PAGE;
+	race->len = PAGE;
 	if (ring) {
 		race->memory = r->host;
 		race->len = guest.rings_end - r->host;

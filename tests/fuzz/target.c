@@ -177,14 +177,9 @@ static bool is_drained(struct queue *q)
 
 void queue_drain(struct queue *q)
 {
-	int64_t end = now_ms() + BOUND_MS;
-
 	vq_kick(&q->vq);
-	while (!is_drained(q)) {
-		if (now_ms() > end)
-			fuzz_fail("requests neither complete nor stop the ring");
-		usleep(200);
-	}
+	if (!wait_until(is_drained(q), BOUND_MS))
+		fuzz_fail("requests neither complete nor stop the ring");
 	if (q->broken)
 		fuzz_count(STOPS, 1);
 	dirtylog_clear_all();
