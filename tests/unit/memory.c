@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Guest memory: tables of several regions, tables that change, and pages that are not there. */
+/* Guest memory: several regions, changes of the memory table, and faults. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -12,11 +12,10 @@
 static const enum disk_io file = DISK_FILE;
 static const enum disk_io direct = DISK_DIRECT;
 
-static void start(struct unit *u)
+static void start_on_filled_disk(struct unit *u)
 {
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 64);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start(u, 1, 64);
 }
 
 static void buffers_in_other_regions(void **state)
@@ -31,7 +30,7 @@ static void buffers_in_other_regions(void **state)
 		region = guest_memory_add(&u->mem, gpa[i], 64 * KIB);
 		assert_ok(region);
 	}
-	start(u);
+	start_on_filled_disk(u);
 	for (i = 0; i < ARRAY_SIZE(gpa); i++) {
 		buf = guest_alloc(&u->mem, 1 + i, 64 * KIB, PAGE);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 3, buf, 64 * KIB), VIRTIO_BLK_S_OK);
@@ -43,7 +42,7 @@ static void buffers_in_other_regions(void **state)
 	}
 }
 
-/* Neighbours for the guest, far apart for the host: one descriptor may cover both. */
+/* Regions contiguous for the guest but not for the host: one descriptor may cover several. */
 static void buffer_across_regions(void **state)
 {
 	enum { PART = 32 * 1024 };
@@ -53,12 +52,12 @@ static void buffer_across_regions(void **state)
 	unsigned int i;
 
 	for (i = 0; i < 3; i++) {
-		/* A region between keeps the host addresses from being neighbours. */
+		/* The region in between makes the host addresses not contiguous. */
 		assert_ok(guest_memory_add(&u->mem, 0x10000000 + i * PART, PART));
 		assert_ok(guest_memory_add(&u->mem, 0x20000000 + i * PART, PART));
 		part[i] = u->mem.region[1 + 2 * i].host;
 	}
-	start(u);
+	start_on_filled_disk(u);
 	data.addr = 0x10000000 + 100;
 	data.len = 3 * PART - 1024;
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 2, &data, 1));
@@ -86,7 +85,7 @@ static void maximum_number_of_regions(void **state)
 
 	for (i = 1; i < GUEST_REGIONS_MAX; i++)
 		assert_ok(guest_memory_add(&u->mem, i * 0x1000000ULL, 4 * PAGE));
-	start(u);
+	start_on_filled_disk(u);
 	for (i = 1; i < GUEST_REGIONS_MAX; i++) {
 		char *buf = guest_alloc(&u->mem, i, 4 * PAGE, PAGE);
 
@@ -95,7 +94,7 @@ static void maximum_number_of_regions(void **state)
 	}
 }
 
-/* The guest's memory is laid out anew while the device is stopped, as after a reboot. */
+/* The memory table changes while the device is detached, as after a reboot. */
 static void table_changes_while_stopped(void **state)
 {
 	struct unit *u = *state;
@@ -104,7 +103,7 @@ static void table_changes_while_stopped(void **state)
 
 	assert_ok(guest_memory_add(&u->mem, 0x10000000, MIB));
 	assert_ok(guest_memory_add(&u->mem, 0x30000000, MIB));
-	start(u);
+	start_on_filled_disk(u);
 	old = u->mem.region[1].host;
 	for (i = 0; i < 4; i++) {
 		uint64_t gpa = u->mem.region[1].gpa;
@@ -119,7 +118,7 @@ static void table_changes_while_stopped(void **state)
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, i, buf, MIB), VIRTIO_BLK_S_OK);
 		expect_pattern(buf, MIB, i * SECTOR_SIZE, 1);
 	}
-	/* A region that is gone is out of reach. */
+	/* A removed region cannot be accessed. */
 	unit_detach(u);
 	u->mem.nregions = 1;
 	assert_ok(vhost_blk_set_memory(&u->dev));
@@ -131,14 +130,14 @@ static void table_changes_while_stopped(void **state)
 	assert_int_equal((uint8_t)old[0], 0xee);
 }
 
-/* And while it runs, as when memory is plugged in. */
+/* The memory table changes while the device runs, as when memory is plugged in. */
 static void table_changes_while_running(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
 	char *buf;
 
-	start(u);
+	start_on_filled_disk(u);
 	for (i = 0; i < 10; i++) {
 		expect_alive(u);
 		assert_ok(guest_memory_add(&u->mem, 0x10000000 + i * MIB, 64 * KIB));
@@ -149,7 +148,7 @@ static void table_changes_while_running(void **state)
 	}
 }
 
-/* Ordinary private memory will do as well. */
+/* Guest memory may be private anonymous memory. */
 static void anonymous_memory(void **state)
 {
 	struct guest_region *region;
@@ -159,7 +158,7 @@ static void anonymous_memory(void **state)
 	region = &u->mem.region[1];
 	assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), region->host);
-	start(u);
+	start_on_filled_disk(u);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 5, region->host, 2 * MIB), VIRTIO_BLK_S_OK);
 	expect_pattern(region->host, 2 * MIB, 5 * SECTOR_SIZE, 1);
 	pattern_fill(region->host, 2 * MIB, 0, 2);
@@ -168,46 +167,46 @@ static void anonymous_memory(void **state)
 	expect_disk(u->disk, 0, 2 * MIB, 2);
 }
 
-static void hide(void *p, size_t len)
+static void make_inaccessible(void *p, size_t len)
 {
 	assert_ok(mprotect(p, len, PROT_NONE));
 }
 
-static void show(void *p, size_t len)
+static void make_accessible(void *p, size_t len)
 {
 	assert_ok(mprotect(p, len, PROT_READ | PROT_WRITE));
 }
 
-/* The first, a middle, or the last page of the data is gone; or all of it. */
+/* The first, a middle or the last page of the data is inaccessible, or all are. */
 static void fault_in_data(void **state)
 {
 	static const struct {
 		unsigned int first, nr;
-	} gone[] = { { 0, 1 }, { 7, 1 }, { 15, 1 }, { 0, 16 } };
+	} fault[] = { { 0, 1 }, { 7, 1 }, { 15, 1 }, { 0, 16 } };
 	struct unit *u = *state;
 	unsigned int i;
 	char *buf;
 
-	start(u);
+	start_on_filled_disk(u);
 	buf = unit_alloc(u, 16 * PAGE);
-	for (i = 0; i < ARRAY_SIZE(gone); i++) {
-		hide(buf + gone[i].first * PAGE, gone[i].nr * PAGE);
+	for (i = 0; i < ARRAY_SIZE(fault); i++) {
+		make_inaccessible(buf + fault[i].first * PAGE, fault[i].nr * PAGE);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 16 * PAGE),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(u->req.used_len, 1);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 16 * PAGE),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(u->req.used_len, 1);
-		/* The same with a buffer that direct I/O cannot take as it is. */
+		/* The same with a buffer that is misaligned for direct I/O. */
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf + 3, 16 * PAGE - 512),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf + 3, 16 * PAGE - 512),
 				 VIRTIO_BLK_S_IOERR);
-		show(buf + gone[i].first * PAGE, gone[i].nr * PAGE);
+		make_accessible(buf + fault[i].first * PAGE, fault[i].nr * PAGE);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, 16 * PAGE),
 				 VIRTIO_BLK_S_OK);
 		expect_pattern(buf + PAGE, 15 * PAGE, 64 * SECTOR_SIZE + PAGE, 1);
-		/* What the failed writes left is no matter: put it right again. */
+		/* The contents after the failed writes are unspecified. */
 		disk_fill(u->disk, 0, 16 * PAGE, 1);
 	}
 	munmap(buf + 4 * PAGE, PAGE);
@@ -221,7 +220,7 @@ static void data_page_is_read_only(void **state)
 	struct unit *u = *state;
 	char *buf;
 
-	start(u);
+	start_on_filled_disk(u);
 	buf = unit_alloc(u, 4 * PAGE);
 	pattern_fill(buf, 4 * PAGE, 0, 2);
 	assert_ok(mprotect(buf, 4 * PAGE, PROT_READ));
@@ -239,10 +238,10 @@ static void fault_in_header(void **state)
 	struct vq_segment chain[3];
 	char *page, *buf;
 
-	start(u);
+	start_on_filled_disk(u);
 	page = unit_alloc(u, PAGE);
 	buf = unit_alloc(u, 512);
-	hide(page, PAGE);
+	make_inaccessible(page, PAGE);
 	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 0);
 	chain[0] = unit_segment(u, page, 16);
 	chain[1] = unit_segment(u, buf, 512);
@@ -268,10 +267,10 @@ static void fault_in_status_byte(void **state)
 	char *page, *buf;
 	unsigned int i;
 
-	start(u);
+	start_on_filled_disk(u);
 	page = unit_alloc(u, PAGE);
 	buf = unit_alloc(u, 512);
-	hide(page, PAGE);
+	make_inaccessible(page, PAGE);
 	for (i = 0; i < ARRAY_SIZE(type); i++) {
 		unsigned int nr_out = type[i] == VIRTIO_BLK_T_OUT ? 2 : 1;
 
@@ -281,7 +280,7 @@ static void fault_in_status_byte(void **state)
 		chain[2] = unit_segment(u, page, 1);
 		assert_ok(blk_add_chain(&u->req, chain, nr_out, 3 - nr_out));
 		vq_submit(vq);
-		/* There is an entry for it; the status is beyond our reach. */
+		/* The device adds a used entry, but cannot write the status. */
 		assert_int_equal(blk_wait(&u->req, TIMEOUT_MS), STATUS_UNSET);
 		expect_alive(u);
 	}
@@ -292,22 +291,21 @@ static void fault_in_status_byte(void **state)
 	expect_alive(u);
 }
 
-/* With its rings gone a device can serve nobody; it must still be possible to let go of it. */
+/* A device whose rings fault can be detached. */
 static void fault_in_descriptors(void **state)
 {
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
 	struct vq_segment none = { 0 };
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 256);
-	/* Put it on the ring while that can be written. */
+	start_on_memfd(u, DISK_SIZE, 1, 256);
+	/* Add the request while the ring is accessible. */
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_FLUSH, 0, &none, 0));
-	hide(vq->desc, PAGE);
+	make_inaccessible(vq->desc, PAGE);
 	vq_submit(vq);
 	expect_ring_stopped(vq);
 	unit_detach(u);
-	show(vq->desc, PAGE);
+	make_accessible(vq->desc, PAGE);
 	assert_ok(vq_restart(vq, 0));
 	unit_attach(u);
 	expect_alive(u);
@@ -319,16 +317,15 @@ static void fault_in_used_ring(void **state)
 	struct vq *vq = &u->vq[0];
 	struct vq_segment none = { 0 };
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 256);
+	start_on_memfd(u, DISK_SIZE, 1, 256);
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_FLUSH, 0, &none, 0));
-	hide(vq->used, PAGE);
+	make_inaccessible(vq->used, PAGE);
 	vq_publish(vq);
 	vq_kick(vq);
-	usleep(2 * QUIET_MS * 1000);
+	WAIT_UNTIL(unit_stats(u, 0).type[VHOST_BLK_STATS_FLUSH].requests);
 	unit_detach(u);
 	expect_workers(getpid(), 0);
-	show(vq->used, PAGE);
+	make_accessible(vq->used, PAGE);
 	assert_ok(vq_restart(vq, 0));
 	unit_attach(u);
 	expect_alive(u);
@@ -340,16 +337,15 @@ static void fault_in_available_ring(void **state)
 	struct vq *vq = &u->vq[0];
 	char *page;
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 256);
+	start_on_memfd(u, DISK_SIZE, 1, 256);
 	page = (char *)((uintptr_t)vq->avail & ~(PAGE - 1));
 	assert_true(page >= (char *)(vq->desc + 256));
-	hide(page, PAGE);
+	make_inaccessible(page, PAGE);
 	vq_kick(vq);
-	usleep(2 * QUIET_MS * 1000);
+	expect_ring_stopped(vq);
 	unit_detach(u);
 	expect_workers(getpid(), 0);
-	show(page, PAGE);
+	make_accessible(page, PAGE);
 	assert_ok(vq_restart(vq, 0));
 	unit_attach(u);
 	expect_alive(u);
@@ -367,19 +363,19 @@ static void close_with_memory_unmapped(void **state)
 	data = unit_segment(u, buf, 4 * PAGE);
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 0, &data, 1));
 	vq_submit(&u->vq[0]);
-	usleep(50000);
+	expect_inflight(u, 0, 1);
 	guest_memory_free(&u->mem);
 	vhost_blk_close(&u->dev);
 	expect_workers(getpid(), 0);
 }
 
 /*
- * Bug 9: pages leaked when pinning returned fewer than asked. Each round would
- * lose the 4 MiB before the missing page.
+ * Bug 9: pages leaked when fewer pages than requested could be pinned. Each round
+ * leaked the 4 MiB before the inaccessible page.
  */
 static void partial_pinning_leaks_no_pages(void **state)
 {
-	enum { ROUNDS = 24, PAGES = 1024 };
+	enum { ROUNDS = 12, PAGES = 1024 };
 	struct unit *u = *state;
 	struct guest_region *region;
 	long before, after;
@@ -387,15 +383,15 @@ static void partial_pinning_leaks_no_pages(void **state)
 
 	assert_ok(guest_memory_add(&u->mem, 0x10000000, PAGES * PAGE));
 	region = &u->mem.region[1];
-	start(u);
+	start_on_filled_disk(u);
 	before = available_kib();
 	for (i = 0; i < ROUNDS; i++) {
-		/* Fresh pages each time: a leak keeps the old ones. */
+		/* Map new pages, because a leak keeps the old ones. */
 		assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
 				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
 				 region->host);
 		memset(region->host, 1, region->size);
-		hide(region->host + (PAGES - 1) * PAGE, PAGE);
+		make_inaccessible(region->host + (PAGES - 1) * PAGE, PAGE);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, region->host, PAGES * PAGE),
 				 VIRTIO_BLK_S_IOERR);
 		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, region->host, PAGES * PAGE),

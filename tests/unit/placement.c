@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Where workers run: with the owner by default, or where VHOST_BLK_SET_AFFINITY binds them. */
+/* The CPU affinity of workers: that of the owner, or of VHOST_BLK_SET_AFFINITY. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -44,7 +44,7 @@ static void expect_affinity(unsigned int index, uint64_t mask)
 	assert_int_equal(affinity_of(worker_find(getpid(), 'c', index)), mask);
 }
 
-/* The CPU that a thread runs on, or ran on last. */
+/* Return the CPU that a thread runs on, or ran on last. */
 static int cpu_of(pid_t pid)
 {
 	char path[64], text[500], *at;
@@ -68,18 +68,17 @@ static void any_cpu_by_default(void **state)
 {
 	struct unit *u = *state;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 2, 16);
+	start_on_memfd(u, MIB, 2, 16);
 	expect_affinity(0, 3);
 	expect_affinity(1, 3);
 }
 
-/* The CPU is not the one that kicks, so nothing but the mask keeps the workers there. */
+/* Kicks come from the other CPU, so that only the mask keeps the workers there. */
 static void bound_workers_stay_on_their_cpu(void **state)
 {
 	struct unit *u = *state;
 	unsigned int cpu = *(const unsigned int *)u->param;
-	/* Long enough for the completion worker to be the one that is awake. */
+	/* Long enough for the submission worker to sleep, so that the other completes. */
 	struct null_blk spec = { .size_mib = 1, .delay_us = 10000 };
 	int64_t end;
 	unsigned int i;
@@ -95,7 +94,7 @@ static void bound_workers_stay_on_their_cpu(void **state)
 	s = worker_find(getpid(), 's', 0);
 	c = worker_find(getpid(), 'c', 0);
 	unit_bind(0, !cpu);
-	/* Until it works for the first time, a worker is where it was made. */
+	/* A worker leaves the CPU that created it when it runs for the first time. */
 	for (i = 0; i < 10; i++)
 		expect_alive(u);
 	end = now_ms() + LOAD_MS;
@@ -110,14 +109,13 @@ static void affinity_changes_while_running(void **state)
 {
 	struct unit *u = *state;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 2, 16);
+	start_on_memfd(u, MIB, 2, 16);
 	assert_ok(bind_queue(u, 1, 1));
 	expect_affinity(0, 3);
 	expect_affinity(1, 2);
 	assert_ok(bind_queue(u, 1, 0));
 	expect_affinity(1, 1);
-	/* An empty mask takes it back. */
+	/* An empty mask restores the default. */
 	assert_ok(set_affinity(u, 1, NULL, 0));
 	expect_affinity(1, 3);
 }
@@ -126,8 +124,7 @@ static void affinity_survives_detach(void **state)
 {
 	struct unit *u = *state;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	assert_ok(bind_queue(u, 0, 1));
 	unit_detach(u);
 	unit_attach(u);
@@ -141,8 +138,7 @@ static void affinity_ends_with_the_owner(void **state)
 	struct unit *u = *state;
 	uint64_t features = FEATURES;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	assert_ok(bind_queue(u, 0, 1));
 	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
 	vq_free(&u->vq[0]);
@@ -162,7 +158,7 @@ static void *attach_from_another_cpu(void *arg)
 	return (void *)(long)vhost_blk_attach(&u->dev, u->disk);
 }
 
-/* A thread of QEMU that emulates a CPU attaches, and may be confined for that. */
+/* QEMU may attach in the thread of a virtual CPU, which may be bound. */
 static void workers_inherit_the_main_threads_affinity(void **state)
 {
 	struct unit *u = *state;
@@ -186,8 +182,7 @@ static void invalid_masks_are_refused(void **state)
 	uint64_t mask[512] = { 0 };
 	pid_t pid;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	assert_ok(bind_queue(u, 0, 1));
 	assert_errno(set_affinity(u, 0, mask, 8), EINVAL);
 	assert_errno(set_affinity(u, 0, mask, sizeof(mask)), EINVAL);
@@ -197,7 +192,7 @@ static void invalid_masks_are_refused(void **state)
 	assert_ok(set_affinity(u, 0, mask, sizeof(mask)));
 	assert_ok(bind_queue(u, 0, 1));
 	assert_errno(set_affinity(u, 0, mask, sizeof(mask) + 8), EINVAL);
-	/* CPUs that are not there, next to one that is. */
+	/* Absent CPUs, alone and with a present one. */
 	assert_errno(bind_queue(u, 0, 2), EINVAL);
 	mask[0] = 1 | 1ULL << 63;
 	assert_errno(set_affinity(u, 0, mask, 8), EINVAL);
@@ -231,7 +226,7 @@ static void cpuset_limits_affinity(void **state)
 	expect_affinity(0, 2);
 	assert_ok(bind_queue(u, 0, 1));
 	assert_errno(bind_queue(u, 0, 0), EINVAL);
-	/* A CPU that the cpuset has lost by the next attach. */
+	/* The cpuset has another CPU at the next attach. */
 	unit_write(CGROUP "/cpuset.cpus", "0");
 	unit_detach(u);
 	unit_attach(u);
@@ -239,29 +234,19 @@ static void cpuset_limits_affinity(void **state)
 	expect_alive(u);
 }
 
-static int placement_teardown(void **state)
-{
-	int ret = cgroup_teardown(state);
-
-	unit_unbind(0);
-	return ret;
-}
-
-#define PLACE(fn)	{ #fn, fn, cgroup_setup, placement_teardown, NULL }
-#define PLACE_ON(fn, p)	{ #fn "_on_" #p, fn, cgroup_setup, placement_teardown, (void *)&(p) }
 
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		PLACE(any_cpu_by_default),
-		PLACE_ON(bound_workers_stay_on_their_cpu, cpu0),
-		PLACE_ON(bound_workers_stay_on_their_cpu, cpu1),
-		PLACE(affinity_changes_while_running),
-		PLACE(affinity_survives_detach),
-		PLACE(affinity_ends_with_the_owner),
-		PLACE(workers_inherit_the_main_threads_affinity),
-		PLACE(invalid_masks_are_refused),
-		PLACE(cpuset_limits_affinity),
+		TEST_CGROUP(any_cpu_by_default),
+		TEST_CGROUP_ON(bound_workers_stay_on_their_cpu, cpu0),
+		TEST_CGROUP_ON(bound_workers_stay_on_their_cpu, cpu1),
+		TEST_CGROUP(affinity_changes_while_running),
+		TEST_CGROUP(affinity_survives_detach),
+		TEST_CGROUP(affinity_ends_with_the_owner),
+		TEST_CGROUP(workers_inherit_the_main_threads_affinity),
+		TEST_CGROUP(invalid_masks_are_refused),
+		TEST_CGROUP(cpuset_limits_affinity),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

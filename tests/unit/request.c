@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The request types: status, used.len, and data compared with the backend's. */
+/* The request types: status, used.len, and the data on the backend. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -22,9 +22,8 @@ static void in_reads_the_disk(void **state)
 	uint8_t *buf;
 	unsigned int i;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, 2 * MIB, 1);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, MIB + 1);
 	for (i = 0; i < ARRAY_SIZE(lengths); i++) {
 		memset(buf, 0xee, lengths[i] + 1);
@@ -35,7 +34,7 @@ static void in_reads_the_disk(void **state)
 	}
 }
 
-/* Bug 7: used.len counted the data of OUT requests, of which the device writes none. */
+/* Bug 7: used.len counted the data of OUT requests, which the device does not write. */
 static void out_writes_the_disk(void **state)
 {
 	struct unit *u = *state;
@@ -43,9 +42,8 @@ static void out_writes_the_disk(void **state)
 	uint8_t *buf;
 	unsigned int i;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, 2 * MIB, 1);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, MIB);
 	for (i = 0; i < ARRAY_SIZE(lengths); i++) {
 		pattern_fill(buf, lengths[i], offset, 100 + i);
@@ -63,8 +61,7 @@ static void flush_succeeds(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, 1);
@@ -75,13 +72,12 @@ static void flush_succeeds(void **state)
 	expect_disk(u->disk, 0, 4096, 2);
 }
 
-/* The sector of a FLUSH means nothing, so that it is no reason to refuse it. */
+/* The sector of a FLUSH has no meaning and is not checked. */
 static void flush_ignores_the_sector(void **state)
 {
 	struct unit *u = *state;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, UINT64_MAX, NULL, 0), VIRTIO_BLK_S_OK);
 }
 
@@ -99,7 +95,7 @@ static void start_with_serial(struct unit *u, const char *text)
 	unit_attach(u);
 }
 
-/* Checks the serial that a buffer of len bytes gets, and that no more is written. */
+/* Check the serial number in a buffer of len bytes, and that no more is written. */
 static void expect_serial(struct unit *u, const char *text, uint32_t len)
 {
 	uint8_t *buf = unit_alloc(u, 64);
@@ -162,7 +158,7 @@ static void get_id_fills_split_buffers(void **state)
 	assert_memory_equal(buf + 300, "ijklmnopqrst", 13);
 }
 
-/* Discard, write zeroes and secure erase are not negotiated, so they are unknown too. */
+/* Discard, write zeroes and secure erase are not negotiated, hence unknown too. */
 static void unknown_types_are_unsupported(void **state)
 {
 	static const uint32_t type[] = {
@@ -173,8 +169,7 @@ static void unknown_types_are_unsupported(void **state)
 	unsigned int i;
 	uint8_t *buf;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	buf = unit_alloc(u, 512);
 	for (i = 0; i < ARRAY_SIZE(type); i++) {
 		assert_int_equal(unit_io(u, type[i], 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
@@ -191,8 +186,7 @@ static void zero_length_succeeds(void **state)
 {
 	struct unit *u = *state;
 
-	unit_any_disk(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, 1);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, SECTORS - 1, NULL, 0), VIRTIO_BLK_S_OK);
@@ -209,9 +203,8 @@ static void lengths_must_be_whole_sectors(void **state)
 	uint8_t *buf;
 	unsigned int i;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, MIB, 3);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 65536);
 	for (i = 0; i < ARRAY_SIZE(len); i++) {
 		memset(buf, 0xee, 65536);
@@ -230,9 +223,8 @@ static void wrong_direction_is_an_error(void **state)
 	struct vq_segment chain[3];
 	uint8_t *buf;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, MIB, 3);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 512);
 	memset(buf, 0xee, 512);
 	chain[0] = unit_segment(u, u->req.header, 16);
@@ -276,7 +268,7 @@ static void requests_beyond_the_end_fail(void **state)
 		{ 1ULL << 32, 512, VIRTIO_BLK_S_IOERR },
 		{ 1ULL << 54, 512, VIRTIO_BLK_S_IOERR },
 		{ (1ULL << 54) - 1, 512, VIRTIO_BLK_S_IOERR },
-		/* These times 512 are small again in 64 bits. */
+		/* The offset in bytes overflows 64 bits. */
 		{ 1ULL << 55, 512, VIRTIO_BLK_S_IOERR },
 		{ (1ULL << 55) + 8, 4096, VIRTIO_BLK_S_IOERR },
 		{ 1ULL << 63, 512, VIRTIO_BLK_S_IOERR },
@@ -289,9 +281,8 @@ static void requests_beyond_the_end_fail(void **state)
 	uint8_t *buf;
 	unsigned int i;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, DISK_SIZE, 4);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 8192);
 	for (i = 0; i < ARRAY_SIZE(range); i++) {
 		memset(buf, 0xee, 8192);
@@ -313,14 +304,13 @@ static void requests_beyond_the_end_fail(void **state)
 	expect_alive(u);
 }
 
-/* The last bytes of such a file are no whole sector, and no guest's. */
+/* The guest cannot access a partial sector at the end of a file. */
 static void file_with_a_partial_last_sector(void **state)
 {
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	unit_memfd(u, 10 * SECTOR_SIZE + 100);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, 10 * SECTOR_SIZE + 100, 1, 16);
 	buf = unit_alloc(u, 1024);
 	memset(buf, 0xee, 1024);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 9, buf, 512), VIRTIO_BLK_S_OK);
@@ -335,9 +325,8 @@ static void current_file_size_limits_requests(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	unit_memfd(u, MIB);
+	start_on_memfd(u, MIB, 1, 16);
 	disk_fill(u->disk, 0, MIB, 5);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 4096);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 1024, buf, 4096), VIRTIO_BLK_S_OK);
 
@@ -378,7 +367,7 @@ static void read_only_backends_are_not_written(void **state)
 	close(atoi(strrchr(link, '/') + 1));
 }
 
-/* Where a guest writes is for the guest to say, whatever the mode of the file. */
+/* Writes go to the sector of the request, even with O_APPEND. */
 static void append_mode_does_not_append(void **state)
 {
 	struct unit *u = *state;
@@ -391,7 +380,7 @@ static void append_mode_does_not_append(void **state)
 	buf = unit_alloc(u, 4096);
 	pattern_fill(buf, 4096, 8192, 2);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 16, buf, 4096), VIRTIO_BLK_S_OK);
-	/* Once more in pieces that direct I/O would not take. */
+	/* The same with a buffer that is misaligned for direct I/O. */
 	pattern_fill(buf + 1, 1024, 16384, 2);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 32, buf + 1, 1024), VIRTIO_BLK_S_OK);
 	assert_int_equal(backend_size(u->disk), MIB);
@@ -400,15 +389,14 @@ static void append_mode_does_not_append(void **state)
 	expect_disk(u->disk, 0, 8192, 1);
 }
 
-/* More than 256 pages in one descriptor: an earlier module's bios were not made for it. */
+/* More than 256 pages in one descriptor, which the bios of an earlier module could not hold. */
 static void large_segments(void **state)
 {
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, DISK_SIZE, 7);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, LARGE);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 7, buf, LARGE), VIRTIO_BLK_S_OK);
 	assert_int_equal(u->req.used_len, LARGE + 1);
@@ -420,7 +408,7 @@ static void large_segments(void **state)
 	expect_disk(u->disk, 9 * SECTOR_SIZE + LARGE, MIB, 7);
 }
 
-/* The longest chain of the largest ring; segments lie apart, so that none can be merged. */
+/* The longest chain of the largest ring. Segments are not contiguous, so that none are merged. */
 static void many_segments(struct unit *u, unsigned int table_size, uint32_t segment_len)
 {
 	uint32_t step = segment_len < 4096 ? 1024 : 8192;
@@ -466,7 +454,7 @@ static void many_sector_segments(void **state)
 	many_segments(*state, 1024, 512);
 }
 
-/* Direct I/O wants aligned memory; the guest need not know. */
+/* The guest may use buffers that are misaligned for direct I/O. */
 static void misaligned_buffers(void **state)
 {
 	static const unsigned int at[] = { 1, 2, 3, 4, 7, 8, 15, 16, 255, 511, 513, 3585, 4095 };
@@ -474,9 +462,8 @@ static void misaligned_buffers(void **state)
 	unsigned int i;
 	char *buf;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, MIB, 11);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 3 * 65536);
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
 		uint32_t len = i % 2 ? 65536 : 1024;
@@ -494,7 +481,7 @@ static void misaligned_buffers(void **state)
 	}
 }
 
-/* Segments of odd lengths which together are whole sectors. */
+/* Segments of any length whose sum is a multiple of the sector size. */
 static void segments_of_any_length(void **state)
 {
 	static const uint32_t lens[][5] = {
@@ -507,15 +494,14 @@ static void segments_of_any_length(void **state)
 	unsigned int i, n;
 	char *buf, *p;
 
-	unit_any_disk(u, DISK_SIZE);
+	start_on_any_disk(u, DISK_SIZE, 1, 16);
 	disk_fill(u->disk, 0, MIB, 12);
-	unit_start(u, 1, 16);
 	buf = unit_alloc(u, 256 * KIB);
 	for (i = 0; i < 2 * ARRAY_SIZE(lens); i++) {
 		const uint32_t *len = lens[i / 2];
 		uint32_t total = 0;
 
-		/* Once all aligned, once each at an odd place. */
+		/* First aligned, then misaligned. */
 		memset(buf, 0xee, 256 * KIB);
 		for (n = 0; n < 5 && len[n]; n++) {
 			p = buf + n * 72 * KIB % (256 * KIB) + (i % 2 ? n * 13 + 1 : 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who may do what: an owner without any right, others that hold its device, and a disk that is read-only. */
+/* Rights: an owner without privileges, other processes with its device, and read-only disks. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -28,7 +28,7 @@ static void become_nobody(void)
 	child_check(!setresgid(NOBODY, NOBODY, NOBODY));
 	child_check(!setresuid(NOBODY, NOBODY, NOBODY));
 	child_check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	/* A change of user ids ends this. */
+	/* A change of user ids clears it. */
 	child_check(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 	child_check(open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC) == -1 && errno == EACCES);
 }
@@ -64,7 +64,7 @@ static void set_everything(struct unit *u)
 	child_check(!ioctl(u->dev.fd, VHOST_BLK_GET_LIMITS, &limits));
 }
 
-/* Its dirty log is on and off again, as in a migration that is cancelled. */
+/* Switch dirty logging on and off, as a cancelled migration does. */
 static void migrate(struct unit *u)
 {
 	uint64_t log = (uintptr_t)calloc(1, (GUEST_GPA + GUEST_SIZE) / PAGE / 8 + 8);
@@ -77,8 +77,8 @@ static void migrate(struct unit *u)
 	child_check(!ioctl(u->dev.fd, VHOST_SET_FEATURES, &features));
 }
 
-/* The workers are not its own processes: it has no power over them. */
-static void expect_no_power_over(pid_t worker)
+/* Check that the owner cannot control its workers. */
+static void expect_no_control_of(pid_t worker)
 {
 	char path[64];
 	cpu_set_t cpu;
@@ -109,7 +109,7 @@ static void needs_no_privilege(void **state)
 		char *buf = unit_alloc(u, PAGE);
 		pid_t worker;
 
-		/* Somebody else opens the device for it. */
+		/* A privileged process opens the device. */
 		u->dev.mem = &u->mem;
 		u->dev.features = RANGE_FEATURES;
 		u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
@@ -123,7 +123,7 @@ static void needs_no_privilege(void **state)
 		child_check(!blk_request_init(&u->req, &u->vq[0], 3));
 		child_check(!vhost_blk_attach(&u->dev, u->disk));
 		worker = worker_find(getpid(), 's', 0);
-		expect_no_power_over(worker);
+		expect_no_control_of(worker);
 
 		child_io(u, VIRTIO_BLK_T_IN, buf, PAGE);
 		child_check(pattern_differs(buf, PAGE, 0, 1) < 0);
@@ -131,7 +131,7 @@ static void needs_no_privilege(void **state)
 		child_io(u, VIRTIO_BLK_T_FLUSH, NULL, 0);
 		child_io(u, VIRTIO_BLK_T_GET_ID, buf, VIRTIO_BLK_ID_BYTES);
 		child_check(!strcmp(buf, "serial"));
-		expect_no_power_over(worker);
+		expect_no_control_of(worker);
 		zeroes = guest_alloc(&u->mem, 0, sizeof(*zeroes), 16);
 		zeroes->num_sectors = 8;
 		child_io(u, VIRTIO_BLK_T_WRITE_ZEROES, zeroes, sizeof(*zeroes));
@@ -149,7 +149,7 @@ static void needs_no_privilege(void **state)
 	expect_workers(pid, 0);
 }
 
-/* All that a process can try that has the device open and is not its owner. */
+/* Make all calls with the device of another owner. */
 static void try_everything(int fd)
 {
 	static const struct { unsigned long call; int err; } all[] = {
@@ -176,7 +176,7 @@ static void try_everything(int fd)
 		{ VHOST_BLK_SET_WRITE_CACHE, EPERM },
 		{ VHOST_BLK_SET_AFFINITY, EPERM },
 		{ VHOST_BLK_SET_PIN_LIMIT, EPERM },
-		/* It may look. */
+		/* Calls that any process may make. */
 		{ VHOST_GET_FEATURES, 0 },
 		{ VHOST_GET_BACKEND_FEATURES, 0 },
 		{ VHOST_BLK_GET_STATS, 0 },
@@ -201,7 +201,7 @@ static void try_everything(int fd)
 	child_check(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED);
 }
 
-/* A process that owns a device starts this program anew, with the device open. */
+/* Run this program with --try-everything and the open device. */
 static void exec_with(int fd)
 {
 	char text[16];
@@ -217,8 +217,7 @@ static void others_may_only_read(void **state)
 	struct unit *u = *state;
 	pid_t pid;
 
-	unit_memfd(u, DISK_SIZE);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, DISK_SIZE, 1, 16);
 	pid = child_fork();
 	if (!pid) {
 		try_everything(u->dev.fd);
@@ -236,7 +235,7 @@ static void others_may_only_read(void **state)
 	expect_alive(u);
 }
 
-/* The owner's own right ends with its memory: a program that it starts has none. */
+/* Ownership ends with the address space, at exec. */
 static void exec_ends_ownership(void **state)
 {
 	struct unit *u = *state;
@@ -254,7 +253,7 @@ static void exec_ends_ownership(void **state)
 	expect_workers(pid, 0);
 }
 
-/* Nobody follows an owner that has ended. */
+/* A child that outlives the owner does not become the owner. */
 static void ownership_is_not_inherited(void **state)
 {
 	struct unit *u = *state;
@@ -272,7 +271,7 @@ static void ownership_is_not_inherited(void **state)
 		child_check(!vhost_blk_attach(&u->dev, u->disk));
 		if (!fork()) {
 			close(owner[1]);
-			/* Ends when the owner has. */
+			/* The pipe is closed when the owner has exited. */
 			child_check(read(owner[0], &byte, 1) == 0);
 			try_everything(u->dev.fd);
 			byte = 0;
@@ -303,7 +302,7 @@ static pid_t ask_for_features(struct unit *u)
 	return pid;
 }
 
-/* Others wait while the owner detaches from a disk that does not answer, but may be killed. */
+/* A process that waits while the owner detaches from a hanging disk can be killed. */
 static void waiting_for_the_device_lock_is_killable(void **state)
 {
 	struct unit *u = *state;
@@ -327,8 +326,7 @@ static void waiting_for_the_device_lock_is_killable(void **state)
 		child_check(!vhost_blk_attach(&u->dev, u->disk));
 		child_check(blk_add(&u->req, VIRTIO_BLK_T_IN, 0, &data, 1) >= 0);
 		vq_submit(&u->vq[0]);
-		while (unit_stats(u, 0).inflight != 1)
-			usleep(1000);
+		child_check(wait_until(unit_stats(u, 0).inflight == 1, TIMEOUT_MS));
 		_exit(vhost_blk_detach(&u->dev) ? 1 : 0);
 	}
 	expect_inflight(u, 0, 1);
@@ -342,12 +340,12 @@ static void waiting_for_the_device_lock_is_killable(void **state)
 	assert_int_equal(child_wait(ask_for_features(u)), 0);
 }
 
-/* All types of requests but those that read or flush, with data of each kind. */
+/* Submit a request that could write, with each kind of data. */
 static void try_to_write(struct unit *u, uint8_t *buf, uint32_t type)
 {
 	memset(buf, 0xee, 2 * PAGE);
 	assert_int_not_equal(unit_io(u, type, 8, buf, PAGE), VIRTIO_BLK_S_OK);
-	/* Where direct I/O cannot take it as it is. */
+	/* Misaligned for direct I/O. */
 	assert_int_not_equal(unit_io(u, type, 8, buf + 1, PAGE), VIRTIO_BLK_S_OK);
 	assert_int_not_equal(unit_range(u, type, 8, 8, 0), VIRTIO_BLK_S_OK);
 	assert_int_not_equal(unit_range(u, type, 8, 8, 1), VIRTIO_BLK_S_OK);
@@ -364,7 +362,7 @@ static void try_all_types(struct unit *u, uint64_t features, unsigned int mode)
 	assert_ok(ioctl(u->dev.fd, VHOST_SET_FEATURES, &features));
 	disk = open(u->path, O_RDONLY | O_CLOEXEC | flags);
 	assert_ok(disk);
-	/* Its mode can be changed, but not so. */
+	/* F_SETFL does not change the access mode. */
 	assert_ok(fcntl(disk, F_SETFL, O_RDWR | O_APPEND | flags));
 	assert_ok(vhost_blk_attach(&u->dev, disk));
 	close(disk);
@@ -382,8 +380,8 @@ static void try_all_types(struct unit *u, uint64_t features, unsigned int mode)
 static const int cached, direct = O_DIRECT;
 
 /*
- * The disk was attached for writing, and is open for writing as well: what
- * counts is how the descriptor is open that is attached.
+ * The disk was attached for writing before, and is still open for writing. The
+ * access mode of the attached descriptor counts.
  */
 static void read_only_stays_read_only(void **state)
 {
@@ -418,7 +416,7 @@ static void read_only_stays_read_only(void **state)
 	expect_disk(u->disk, 0, MIB, 1);
 }
 
-/* Beyond RLIMIT_FSIZE the owner itself could not write to a file either. */
+/* RLIMIT_FSIZE of the owner applies, as for its own writes. */
 static void file_size_limit_of_the_owner_holds(void **state)
 {
 	struct rlimit before, now;

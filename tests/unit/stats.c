@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The counters of a queue: each counts what its name says, and may be read at any time. */
+/* The counters of a queue: each counts what its name says, and can be read at any time. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #define NR	32
-#define UNKNOWN	77	/* no type of request */
+#define UNKNOWN	77	/* not a type of request */
 
 static const uint64_t plain = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 static const uint64_t event_index = FEATURES;
@@ -39,8 +39,7 @@ static void requests_bytes_and_errors_by_type(void **state)
 	struct vq_segment short_header[2];
 	char *buf;
 
-	unit_any_disk(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_any_disk(u, MIB, 1, 16);
 	buf = unit_alloc(u, 8 * KIB);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 8 * KIB), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
@@ -49,7 +48,7 @@ static void requests_bytes_and_errors_by_type(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, UNKNOWN, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
-	/* A header without its last byte. */
+	/* The header lacks its last byte. */
 	blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 0);
 	short_header[0] = unit_segment(u, u->req.header, sizeof(*u->req.header) - 1);
 	short_header[1] = unit_segment(u, u->req.status, 1);
@@ -63,7 +62,7 @@ static void requests_bytes_and_errors_by_type(void **state)
 	expect_type(u, VHOST_BLK_STATS_OTHER, 3, 0, 2);
 }
 
-/* The data of these requests is their list, 16 bytes a range. */
+/* The data of these requests is the list, of 16 bytes for each range. */
 static void lists_of_ranges_by_type(void **state)
 {
 	struct virtio_blk_discard_write_zeroes *list;
@@ -81,7 +80,7 @@ static void lists_of_ranges_by_type(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_DISCARD, 0, list, 16), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, list, 32), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_SECURE_ERASE, 0, list, 16), VIRTIO_BLK_S_UNSUPP);
-	/* Refused at once, and failed by the disk. */
+	/* The device refuses the first and the third, the disk fails the second. */
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, MIB / 512, 8, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_DISCARD, MIB / 1024, 8, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_range(u, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 2), VIRTIO_BLK_S_UNSUPP);
@@ -99,8 +98,7 @@ static void each_queue_has_its_own_counters(void **state)
 	struct unit *u = *state;
 	struct blk_request req;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 3, 16);
+	start_on_memfd(u, MIB, 3, 16);
 	assert_ok(blk_request_init(&req, &u->vq[1], 0));
 	assert_int_equal(unit_io_on(u, &req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512),
 			 VIRTIO_BLK_S_OK);
@@ -143,29 +141,22 @@ static void one_batch_and_its_depth(void **state)
 	assert_int_equal(after.batches, before.batches + 1);
 	assert_int_equal(after.kicks, before.kicks + 1);
 	assert_int_equal(after.submit_wakeups, before.submit_wakeups + 1);
-	/* The submission worker sleeps when the disk answers, so it is the other one's work. */
+	/* The submission worker sleeps, so that the completion worker must wake up. */
 	assert_true(after.complete_wakeups > before.complete_wakeups);
 }
 
-/* Each write to the eventfd counts, though two that follow each other may be one wake-up. */
+/* Each write to the eventfd counts, even if one wake-up handles several. */
 static void kicks_are_counted(void **state)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	struct unit *u = *state;
 	unsigned int i;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	for (i = 0; i < NR; i++)
 		vq_kick(&u->vq[0]);
 	assert_int_equal(unit_stats(u, 0).kicks, NR);
-	while (!unit_stats(u, 0).submit_wakeups) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
-	usleep(QUIET_MS * 1000);
-	assert_in_range(unit_stats(u, 0).submit_wakeups, 1, NR + 1);
-	assert_int_equal(unit_stats(u, 0).batches, 0);
+	WAIT_UNTIL(unit_stats(u, 0).submit_wakeups);
+	ASSERT_NEVER(unit_stats(u, 0).submit_wakeups > NR + 1 || unit_stats(u, 0).batches);
 }
 
 static void signals_are_counted(void **state)
@@ -196,34 +187,28 @@ static void suppressed_signals_are_counted(void **state)
 	struct unit *u = *state;
 	struct vq *vq = &u->vq[0];
 	struct vhost_blk_stats before, after;
-	int64_t end;
 	unsigned int i;
 
 	unit_memfd(u, MIB);
 	unit_start_with(u, *(const uint64_t *)u->param, 1, 16);
+	/* The device signals once after an attach whatever the driver wants. */
 	expect_alive(u);
-	usleep(QUIET_MS * 1000);
+	WAIT_UNTIL(unit_stats(u, 0).signals == 1);
 	event_count(vq->call);
 	before = unit_stats(u, 0);
 	for (i = 0; i < NR; i++) {
 		vq->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 		*vq_used_event_word(vq) = vq->used_idx - 1;
 		unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
-		/* Whether a signal is wanted the device asks after it has answered. */
-		end = now_ms() + TIMEOUT_MS;
-		do {
-			usleep(1000);
-			assert_true(now_ms() < end);
-			after = unit_stats(u, 0);
-		} while (after.signals + after.signals_saved <=
-			 before.signals + before.signals_saved + i);
+		/* The device checks for suppression after it has added the used entry. */
+		WAIT_UNTIL(unit_stats(u, 0).signals + unit_stats(u, 0).signals_saved >
+			   before.signals + before.signals_saved + i);
 		assert_int_equal(blk_reap(vq), 1);
 	}
-	usleep(QUIET_MS * 1000);
+	ASSERT_NEVER(event_count(vq->call));
 	after = unit_stats(u, 0);
 	assert_int_equal(after.signals, before.signals);
 	assert_int_equal(after.signals_saved, before.signals_saved + NR);
-	assert_int_equal(event_count(vq->call), 0);
 }
 
 static void detaching_does_not_reset(void **state)
@@ -231,8 +216,7 @@ static void detaching_does_not_reset(void **state)
 	struct unit *u = *state;
 	struct vhost_blk_stats stats;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	expect_alive(u);
 	unit_detach(u);
 	stats = unit_stats(u, 0);
@@ -248,8 +232,7 @@ static void resetting_the_owner_resets(void **state)
 {
 	struct unit *u = *state;
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	expect_alive(u);
 	assert_int_equal(unit_stats(u, 0).type[VHOST_BLK_STATS_READ].requests, 1);
 	assert_ok(ioctl(u->dev.fd, VHOST_RESET_OWNER));
@@ -264,12 +247,11 @@ static void others_may_read(void **state)
 
 	u->dev.fd = open(VHOST_BLK_DEVICE, O_RDWR | O_CLOEXEC);
 	assert_ok(u->dev.fd);
-	/* Nobody owns the device yet. */
+	/* The device has no owner yet. */
 	expect_all_zero(u, 0);
 	close(u->dev.fd);
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	expect_alive(u);
 	pid = child_fork();
 	if (!pid)
@@ -278,32 +260,39 @@ static void others_may_read(void **state)
 	assert_int_equal(child_wait(pid), 0);
 }
 
+struct detacher {
+	struct unit *u;
+	pid_t tid;
+};
+
 static void *detach(void *arg)
 {
-	struct unit *u = arg;
+	struct detacher *detacher = arg;
 
-	return (void *)(long)vhost_blk_detach(&u->dev);
+	__atomic_store_n(&detacher->tid, gettid(), __ATOMIC_RELAXED);
+	return (void *)(long)vhost_blk_detach(&detacher->u->dev);
 }
 
 static void stats_can_be_read_during_detach(void **state)
 {
 	struct unit *u = *state;
+	struct detacher detacher = { .u = u };
 	pthread_t thread;
-	int64_t start;
 	void *ret;
 
-	unit_slow(u, 2000);
+	unit_suspendable(u, MIB);
 	unit_start(u, 1, 16);
+	unit_suspend(u, u->path);
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512);
-	usleep(200000);
-	start = now_ms();
-	assert_int_equal(pthread_create(&thread, NULL, detach, u), 0);
-	usleep(200000);
+	expect_inflight(u, 0, 1);
+	assert_int_equal(pthread_create(&thread, NULL, detach, &detacher), 0);
+	WAIT_UNTIL(__atomic_load_n(&detacher.tid, __ATOMIC_RELAXED));
+	wait_for_sleep(detacher.tid, "vhost_blk_");
+	/* The call does not wait for the detaching thread. */
 	assert_int_equal(unit_stats(u, 0).inflight, 1);
-	/* Had it waited, it would have seen no request. */
+	unit_resume(u);
 	assert_int_equal(pthread_join(thread, &ret), 0);
 	assert_null(ret);
-	assert_true(now_ms() - start > 1000);
 	assert_int_equal(unit_stats(u, 0).inflight, 0);
 }
 
@@ -323,7 +312,7 @@ static void invalid_arguments_are_refused(void **state)
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, NULL), EFAULT);
 }
 
-/* The layout is the same for programs of 32 and of 64 bits, and what is to spare is 0. */
+/* The layout is the same for 32-bit and 64-bit programs, and spare members are 0. */
 static void layout_is_fixed(void **state)
 {
 	struct unit *u = *state;
@@ -335,8 +324,7 @@ static void layout_is_fixed(void **state)
 	assert_int_equal(offsetof(struct vhost_blk_stats, kicks), 8 + 8 * 24);
 	memset(&stats, 0xff, sizeof(stats));
 	stats.index = stats.reserved = 0;
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
+	start_on_memfd(u, MIB, 1, 16);
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_STATS, &stats));
 	for (i = 0; i < ARRAY_SIZE(stats.spare); i++)
 		assert_int_equal(stats.spare[i], 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Tracepoints: a request's life can be followed, with the fields that api.md promises. */
+/* Tracepoints: the events of a request, with the fields that docs/api.md names. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -10,7 +10,7 @@
 #define INSTANCE	"/sys/kernel/tracing/instances/vhost-blk-unit"
 #define DELAY_MS	50
 #define EVENTS_MAX	8
-#define UNKNOWN		77	/* no type of request */
+#define UNKNOWN		77	/* not a type of request */
 
 struct event {
 	char name[32], type[32];
@@ -18,24 +18,24 @@ struct event {
 	unsigned long long ino, sector, bytes, latency;
 };
 
-static void watch(const char *name, const char *onoff)
+static void enable(const char *name)
 {
 	char path[200];
 
 	snprintf(path, sizeof(path), INSTANCE "/events/vhost_blk/%s/enable", name);
-	unit_write(path, onoff);
+	unit_write(path, "1");
 }
 
-static void watch_all(void)
+static void enable_all(void)
 {
-	watch("vhost_blk_start", "1");
-	watch("vhost_blk_submit", "1");
-	watch("vhost_blk_complete", "1");
-	watch("vhost_blk_signal", "1");
+	enable("vhost_blk_start");
+	enable("vhost_blk_submit");
+	enable("vhost_blk_complete");
+	enable("vhost_blk_signal");
 }
 
-/* The events seen so far. */
-static unsigned int events(struct event *event, unsigned int max)
+/* Read the events that were recorded so far. */
+static unsigned int parse_events(struct event *event, unsigned int max)
 {
 	FILE *f = fopen(INSTANCE "/trace", "re");
 	unsigned int nr = 0;
@@ -52,16 +52,17 @@ static unsigned int events(struct event *event, unsigned int max)
 			   &event[nr].major, &event[nr].minor, &event[nr].ino, &event[nr].queue,
 			   &event[nr].head, event[nr].type, &event[nr].sector, &event[nr].bytes,
 			   &event[nr].status, &event[nr].latency) != 11)
-			fail_msg("what is this: %s", at);
+			fail_msg("unknown event: %s", at);
 		nr++;
 	}
 	fclose(f);
 	return nr;
 }
 
+/* The same, and write their names to a list like "start submit complete signal". */
 static unsigned int read_events(struct event *event, char *names)
 {
-	unsigned int i, nr = events(event, EVENTS_MAX);
+	unsigned int i, nr = parse_events(event, EVENTS_MAX);
 
 	names[0] = 0;
 	for (i = 0; i < nr; i++) {
@@ -71,27 +72,30 @@ static unsigned int read_events(struct event *event, char *names)
 	return nr;
 }
 
-/* One request's events in their order, given as "start submit complete signal"; none is kept. */
+static bool events_are(struct event *event, const char *names)
+{
+	char found[200];
+
+	read_events(event, found);
+	return !strcmp(found, names);
+}
+
+/* Wait for the events of a request, in their order, and clear the buffer. */
 static unsigned int expect_events(struct event *event, const char *names)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	char found[200];
 	unsigned int nr;
 
-	/* The driver may have its answer before the last of them is there. */
-	do {
-		usleep(1000);
-		read_events(event, found);
-	} while (strcmp(found, names) && now_ms() < end);
-	/* Are there more? */
-	usleep(QUIET_MS * 1000);
+	/* The used entry precedes the last events. */
+	wait_until(events_are(event, names), TIMEOUT_MS);
+	wait_until(!events_are(event, names), QUIET_MS);
 	nr = read_events(event, found);
 	assert_string_equal(found, names);
 	unit_write(INSTANCE "/trace", "");
 	return nr;
 }
 
-/* A driver that finds the answer before it sleeps would ask for no signal. */
+/* blk_wait() requests no signal if it finds the request completed. */
 static void want_signal(struct vq *vq)
 {
 	*vq_used_event_word(vq) = vq->used_idx;
@@ -108,10 +112,10 @@ static void read_from_start_to_signal(void **state)
 	assert_ok(fstat(u->disk, &st));
 	unit_start(u, 2, 16);
 	unit_request(&u->req, &u->vq[1]);
-	watch_all();
+	enable_all();
 	unit_suspend(u, u->path);
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 24, unit_alloc(u, 4 * KIB), 4 * KIB);
-	/* What comes before the disk has its request, and what comes after. */
+	/* The first two events precede the I/O, the others follow it. */
 	nr = expect_events(event, "start submit");
 	usleep(DELAY_MS * 1000);
 	unit_resume(u);
@@ -143,7 +147,7 @@ static void files_have_an_inode(void **state)
 	unit_memfd(u, MIB);
 	assert_ok(fstat(u->disk, &st));
 	unit_start(u, 1, 16);
-	watch_all();
+	enable_all();
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 	expect_events(event, "start submit complete signal");
 	assert_string_equal(event[2].type, "flush");
@@ -153,15 +157,14 @@ static void files_have_an_inode(void **state)
 	assert_int_equal(event[2].minor, minor(st.st_dev));
 }
 
-/* What is refused is never submitted; its status tells why. */
+/* A refused request has no submit event. */
 static void refused_requests(void **state)
 {
 	struct unit *u = *state;
 	struct event event[EVENTS_MAX];
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
-	watch_all();
+	start_on_memfd(u, MIB, 1, 16);
+	enable_all();
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, MIB / 512, unit_alloc(u, 512), 512),
 			 VIRTIO_BLK_S_IOERR);
 	expect_events(event, "start complete signal");
@@ -173,19 +176,19 @@ static void refused_requests(void **state)
 	assert_int_equal(event[1].status, VIRTIO_BLK_S_UNSUPP);
 }
 
-/* The data of these requests is their list; where on the disk its ranges say. */
+/* The bytes of these requests are those of the list, and the sector is 0. */
 static void requests_with_ranges(void **state)
 {
-	static const char served[] = "start submit complete signal";
+	static const char submitted[] = "start submit complete signal";
 	static const char refused[] = "start complete signal";
 	static const struct {
 		uint32_t type, nr, flags;
 		const char *name, *events;
 		unsigned int bytes, status;
 	} ranges[] = {
-		{ VIRTIO_BLK_T_DISCARD, 8, 0, "discard", served, 16, VIRTIO_BLK_S_OK },
-		{ VIRTIO_BLK_T_WRITE_ZEROES, 8, 0, "write-zeroes", served, 16, VIRTIO_BLK_S_OK },
-		{ VIRTIO_BLK_T_DISCARD, MIB / 512, 0, "discard", served, 16, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_DISCARD, 8, 0, "discard", submitted, 16, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_WRITE_ZEROES, 8, 0, "write-zeroes", submitted, 16, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_DISCARD, MIB / 512, 0, "discard", submitted, 16, VIRTIO_BLK_S_IOERR },
 		{ VIRTIO_BLK_T_DISCARD, UINT32_MAX, 0, "discard", refused, 0, VIRTIO_BLK_S_IOERR },
 		{ VIRTIO_BLK_T_WRITE_ZEROES, 8, 2, "write-zeroes", refused, 0,
 		  VIRTIO_BLK_S_UNSUPP },
@@ -198,7 +201,7 @@ static void requests_with_ranges(void **state)
 
 	unit_half_failing(u, MIB);
 	unit_start_with(u, RANGE_FEATURES, 1, 16);
-	watch_all();
+	enable_all();
 	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
 		want_signal(&u->vq[0]);
 		assert_int_equal(unit_range(u, ranges[i].type, 0, ranges[i].nr, ranges[i].flags),
@@ -219,33 +222,31 @@ static void no_signal_event_without_a_signal(void **state)
 	struct event event[EVENTS_MAX];
 	struct vq *vq = &u->vq[0];
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
-	/* The first signal after an attach always comes. */
+	start_on_memfd(u, MIB, 1, 16);
+	/* The device signals once after an attach whatever the driver wants. */
 	expect_alive(u);
-	watch_all();
+	enable_all();
 	*vq_used_event_word(vq) = vq->used_idx - 1;
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
 	expect_events(event, "start submit complete");
 }
 
-/* Without the complete event no clock is read, and nothing is made up. */
+/* Without the complete event no clock is read, and latencies are 0. */
 static void no_latency_without_the_complete_event(void **state)
 {
 	struct unit *u = *state;
 	struct event event[EVENTS_MAX];
 
-	unit_memfd(u, MIB);
-	unit_start(u, 1, 16);
-	watch("vhost_blk_start", "1");
-	watch("vhost_blk_signal", "1");
+	start_on_memfd(u, MIB, 1, 16);
+	enable("vhost_blk_start");
+	enable("vhost_blk_signal");
 	expect_alive(u);
 	expect_events(event, "start signal");
 	assert_int_equal(event[0].latency, 0);
 	assert_int_equal(event[1].latency, 0);
 }
 
-/* The module goes while its events are being recorded, and comes back. */
+/* The module is unloaded with its events enabled, and loaded again. */
 static void module_comes_and_goes(void **state)
 {
 	unsigned int i, rounds = unit_rounds(5);
@@ -255,9 +256,9 @@ static void module_comes_and_goes(void **state)
 	unit_memfd(u, MIB);
 	for (i = 0; i < rounds; i++) {
 		unit_restart_alarm();
-		watch_all();
+		enable_all();
 		unit_open(u, FEATURES);
-		/* The ring of the round before would be used up memory. */
+		/* Reuse the memory of the previous ring. */
 		u->mem.region[0].used = 0;
 		u->sector = NULL;
 		unit_vqs(u, 1, 16);
@@ -265,15 +266,15 @@ static void module_comes_and_goes(void **state)
 		expect_alive(u);
 		vhost_blk_close(&u->dev);
 		vq_free(&u->vq[0]);
-		assert_true(events(event, EVENTS_MAX) >= 3);
+		assert_true(parse_events(event, EVENTS_MAX) >= 3);
 		assert_ok(unit_remove_module());
 		assert_errno(access(INSTANCE "/events/vhost_blk", F_OK), ENOENT);
-		/* Some kernels empty the buffer when a module goes, and the others do not know its events any more. */
-		assert_int_equal(events(event, EVENTS_MAX), 0);
+		/* The kernel clears the buffer, or does not know the events any more. */
+		assert_int_equal(parse_events(event, EVENTS_MAX), 0);
 		unit_write(INSTANCE "/trace", "");
 		assert_int_equal(system("tests/lib/load-module"), 0);
 		if (i % 10 == 9)
-			print_message("%u times\n", i + 1);
+			print_message("%u rounds\n", i + 1);
 	}
 }
 
