@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages that stay pinned between requests: they are the guest's, they are
- * counted and bounded, and they are given back.
+ * The cache of pinned pages: it has the guest's pages, they are accounted and
+ * limited, and they are unpinned.
  */
 #define _GNU_SOURCE
 #include "unit.h"
@@ -11,12 +11,12 @@
 
 #define DISK_SIZE	(8 * MIB)
 #define GIB		(1024 * MIB)
-#define SET		8	/* pages of the smallest cache, among which the oldest makes room */
+#define SET		8	/* pages of the smallest cache */
 #define LIMIT		(4 * MIB)
 #define POLL_US		10000
 #define DATA_GPA	0x10000000ULL
 
-static void start_on(struct unit *u, uint64_t limit, unsigned int nr)
+static void start_on_disk(struct unit *u, uint64_t limit, unsigned int nr)
 {
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_open(u, FEATURES);
@@ -25,15 +25,15 @@ static void start_on(struct unit *u, uint64_t limit, unsigned int nr)
 	unit_attach(u);
 }
 
-static void start(struct unit *u, uint64_t limit)
+static void start_with_limit(struct unit *u, uint64_t limit)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
-	start_on(u, limit, 1);
+	start_on_disk(u, limit, 1);
 }
 
-/* Pages that are pinned on this process' account. */
+/* Return the number of pages that are accounted as pinned to this process. */
 static long pinned(void)
 {
 	long kib = -1;
@@ -51,14 +51,10 @@ static long pinned(void)
 
 static void expect_pinned(long nr)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	long got;
 
-	while ((got = pinned()) != nr) {
-		if (now_ms() > end)
-			fail_msg("%ld pages are pinned, expected %ld", got, nr);
-		usleep(1000);
-	}
+	if (!wait_until((got = pinned()) == nr, TIMEOUT_MS))
+		fail_msg("%ld pages are pinned, expected %ld", got, nr);
 }
 
 static uint64_t misses(struct unit *u)
@@ -72,8 +68,8 @@ static void expect_read(struct unit *u, uint64_t sector, void *buf, uint32_t len
 	expect_pattern(buf, len, sector * SECTOR_SIZE, 1);
 }
 
-/* One read into each page. */
-static void touch(struct unit *u, char *buf, unsigned int first, unsigned int nr)
+/* Read one sector into each page. */
+static void read_into_pages(struct unit *u, char *buf, unsigned int first, unsigned int nr)
 {
 	for (; nr; nr--, first++)
 		expect_read(u, first, buf + first * PAGE, SECTOR_SIZE);
@@ -125,8 +121,8 @@ static void pins_nothing_by_default(void **state)
 {
 	struct unit *u = *state;
 
-	start(u, 0);
-	touch(u, unit_alloc(u, 16 * PAGE), 0, 16);
+	start_with_limit(u, 0);
+	read_into_pages(u, unit_alloc(u, 16 * PAGE), 0, 16);
 	assert_int_equal(misses(u), 0);
 	assert_int_equal(pinned(), 0);
 }
@@ -137,7 +133,7 @@ static void pinned_pages_are_reused(void **state)
 	unsigned int i;
 	char *buf;
 
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	buf = unit_alloc(u, 16 * PAGE);
 	for (i = 0; i < 3; i++) {
 		expect_read(u, i, buf, 4 * PAGE);
@@ -148,7 +144,7 @@ static void pinned_pages_are_reused(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4 * PAGE), VIRTIO_BLK_S_OK);
 	expect_disk(u->disk, 0, 4 * PAGE, 2);
 	assert_int_equal(misses(u), 4);
-	/* Two of these three pages are known. */
+	/* Two of these three pages are in the cache. */
 	expect_read(u, 64, buf + 2 * PAGE, 3 * PAGE);
 	assert_int_equal(misses(u), 5);
 	expect_pinned(5);
@@ -160,8 +156,8 @@ static void buffered_io_pins_nothing(void **state)
 	struct unit *u = *state;
 
 	unit_null(u, &spec, O_RDWR);
-	start_on(u, LIMIT, 1);
-	touch(u, unit_alloc(u, 16 * PAGE), 0, 16);
+	start_on_disk(u, LIMIT, 1);
+	read_into_pages(u, unit_alloc(u, 16 * PAGE), 0, 16);
 	assert_int_equal(misses(u), 0);
 	assert_int_equal(pinned(), 0);
 }
@@ -171,7 +167,7 @@ static void large_requests_bypass_the_cache(void **state)
 	struct unit *u = *state;
 	char *buf;
 
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	buf = unit_alloc(u, 17 * PAGE);
 	expect_read(u, 3, buf, 9 * PAGE);
 	expect_read(u, 3, buf, 16 * PAGE);
@@ -186,22 +182,22 @@ static void limit_holds(void **state)
 	unsigned int i;
 	char *buf;
 
-	start(u, 2 * SET * PAGE);
+	start_with_limit(u, 2 * SET * PAGE);
 	buf = unit_alloc(u, 100 * PAGE);
 	for (i = 0; i < 100; i++) {
-		touch(u, buf, i, 1);
+		read_into_pages(u, buf, i, 1);
 		assert_true(pinned() <= 2 * SET);
 	}
 	assert_int_equal(pinned(), 2 * SET);
 }
 
-/* Pages are kept by the set; for less there is nowhere to keep them. */
+/* The size of the cache is rounded down to whole sets. */
 static void limit_below_a_set_disables_pinning(void **state)
 {
 	struct unit *u = *state;
 
-	start(u, SET * PAGE - 1);
-	touch(u, unit_alloc(u, 16 * PAGE), 0, 16);
+	start_with_limit(u, SET * PAGE - 1);
+	read_into_pages(u, unit_alloc(u, 16 * PAGE), 0, 16);
 	assert_int_equal(pinned(), 0);
 }
 
@@ -210,23 +206,23 @@ static void least_recently_used_is_evicted(void **state)
 	struct unit *u = *state;
 	char *buf;
 
-	start(u, SET * PAGE);
+	start_with_limit(u, SET * PAGE);
 	buf = unit_alloc(u, (SET + 1) * PAGE);
-	touch(u, buf, 0, SET);
-	touch(u, buf, 0, 1);
+	read_into_pages(u, buf, 0, SET);
+	read_into_pages(u, buf, 0, 1);
 	assert_int_equal(misses(u), SET);
-	/* In place of the second. */
-	touch(u, buf, SET, 1);
+	/* It replaces the second page. */
+	read_into_pages(u, buf, SET, 1);
 	assert_int_equal(misses(u), SET + 1);
-	touch(u, buf, 0, 1);
-	touch(u, buf, 2, SET - 2);
+	read_into_pages(u, buf, 0, 1);
+	read_into_pages(u, buf, 2, SET - 2);
 	assert_int_equal(misses(u), SET + 1);
-	touch(u, buf, 1, 1);
+	read_into_pages(u, buf, 1, 1);
 	assert_int_equal(misses(u), SET + 2);
 	assert_int_equal(pinned(), SET);
 }
 
-/* What an owner may do to memory that the guest goes on to use. */
+/* Changes of memory by the owner, while the guest uses it. */
 enum change { DISCARD_SHARED, DISCARD_PRIVATE, MAP_OVER, MOVE_AWAY, TABLE };
 static const enum change discarding = DISCARD_SHARED, discarding_private = DISCARD_PRIVATE,
 			 mapping_over = MAP_OVER, moving_away = MOVE_AWAY, table = TABLE;
@@ -240,7 +236,7 @@ static void *map_anonymous(void *at, size_t len)
 	return p;
 }
 
-/* Memory for data, of the kind that is going to change in that way. */
+/* Allocate memory for data that can change in that way. */
 static char *data_memory(struct unit *u, enum change change, size_t len)
 {
 	int region = guest_memory_add(&u->mem, DATA_GPA, len);
@@ -282,7 +278,7 @@ static void idle_device_unpins_after(void **state)
 	char *buf;
 
 	buf = data_memory(u, change, 8 * PAGE);
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	for (i = 0; i < 3; i++) {
 		expect_read(u, i, buf, 4 * PAGE);
 		expect_pinned(4);
@@ -299,11 +295,11 @@ static void guest_sees_its_data_after(void **state)
 	char *buf;
 
 	buf = data_memory(u, change, 8 * PAGE);
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	for (i = 0; i < 50; i++) {
 		expect_read(u, i, buf, 8 * PAGE);
 		do_change(u, change, buf, 8 * PAGE);
-		/* The new page is there already, or the device makes it. */
+		/* Either this process or the device faults the new page in. */
 		if (i % 2)
 			memset(buf, i, 8 * PAGE);
 		expect_read(u, 100 + i, buf, 8 * PAGE);
@@ -316,29 +312,34 @@ static void guest_sees_its_data_after(void **state)
 	assert_true(misses(u) >= 2 * 50 * 8);
 }
 
-/* The next request is found without that the worker slept in between. */
+/* Change the page between two reads. Return true if the worker found the second one by polling. */
+static bool second_read_is_poll_hit(struct unit *u, enum change change, char *buf)
+{
+	struct vhost_blk_stats before, after;
+
+	expect_read(u, 0, buf, PAGE);
+	before = unit_stats(u, 0);
+	do_change(u, change, buf, PAGE);
+	expect_read(u, 8, buf, PAGE);
+	after = unit_stats(u, 0);
+	return after.polled != before.polled && after.submit_wakeups == before.submit_wakeups;
+}
+
+/* The worker does not sleep before it finds the next request. */
 static void guest_sees_its_data_while_polling_after(void **state)
 {
 	struct unit *u = *state;
 	enum change change = *(const enum change *)u->param;
-	int64_t end = now_ms() + TIMEOUT_MS;
-	struct vhost_blk_stats before, after;
 	char *buf;
 
 	buf = data_memory(u, change, PAGE);
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	unit_poll_timeout(u, 0, POLL_US);
-	do {
-		assert_true(now_ms() < end);
-		expect_read(u, 0, buf, PAGE);
-		before = unit_stats(u, 0);
-		do_change(u, change, buf, PAGE);
-		expect_read(u, 8, buf, PAGE);
-		after = unit_stats(u, 0);
-	} while (after.polled == before.polled || after.submit_wakeups != before.submit_wakeups);
+	REPEAT_UNTIL(second_read_is_poll_hit(u, change, buf))
+		;
 }
 
-/* The guest's memory is a file, which is written back while the disk is still reading into it. */
+/* The guest's memory is a file, which is written back during the read into it. */
 static void late_data_is_written_back(void **state)
 {
 	char below[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX], path[BACKEND_PATH_MAX];
@@ -356,12 +357,12 @@ static void late_data_is_written_back(void **state)
 	assert_ptr_equal(mmap(buf, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0),
 			 buf);
 	unit_suspendable(u, DISK_SIZE);
-	start_on(u, LIMIT, 1);
+	start_on_disk(u, LIMIT, 1);
 
 	unit_suspend(u, u->path);
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, buf, PAGE);
 	expect_inflight(u, 0, 1);
-	/* When the worker has done with it the page is pinned. */
+	/* The page is pinned when the worker sleeps. */
 	wait_for_sleep(worker_find(getpid(), 's', 0), "");
 	assert_ok(msync(buf, PAGE, MS_SYNC));
 	unit_resume(u);
@@ -380,13 +381,13 @@ static void inaccessible_memory_is_an_error(void **state)
 	struct unit *u = *state;
 	char *buf;
 
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	buf = unit_alloc(u, 4 * PAGE);
 	expect_read(u, 0, buf, 4 * PAGE);
 	assert_ok(mprotect(buf, PAGE, PROT_READ));
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf, PAGE), VIRTIO_BLK_S_IOERR);
 	expect_pattern(buf, PAGE, 0, 1);
-	/* What may be read can be written to the disk. */
+	/* Readable memory can be written to the disk. */
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 64, buf, PAGE), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf + PAGE, PAGE), VIRTIO_BLK_S_OK);
 	expect_pattern(buf + PAGE, PAGE, 0, 1);
@@ -398,7 +399,7 @@ static void inaccessible_memory_is_an_error(void **state)
 	expect_alive(u);
 }
 
-/* The cache drops its pages at once, a request keeps those it uses until it ends. */
+/* The cache unpins its pages at once, a request its own when it completes. */
 static void discarded_while_in_flight(void **state)
 {
 	struct unit *u = *state;
@@ -407,7 +408,7 @@ static void discarded_while_in_flight(void **state)
 	char *buf;
 
 	unit_suspendable(u, DISK_SIZE);
-	start_on(u, LIMIT, 1);
+	start_on_disk(u, LIMIT, 1);
 	unit_requests(req, 4, &u->vq[0]);
 	buf = unit_alloc(u, 16 * PAGE);
 	expect_read(u, 0, buf, 8 * PAGE);
@@ -426,7 +427,7 @@ static void discarded_while_in_flight(void **state)
 	expect_read(u, 8, buf, 8 * PAGE);
 }
 
-/* Each page of the only set is in use: one more request goes without. */
+/* Each page of the only set is in use, so that further requests bypass the cache. */
 static void more_in_flight_than_the_limit(void **state)
 {
 	enum { NR = 3 * SET };
@@ -436,40 +437,40 @@ static void more_in_flight_than_the_limit(void **state)
 	char *buf;
 
 	unit_suspendable(u, DISK_SIZE);
-	start_on(u, SET * PAGE, 1);
+	start_on_disk(u, SET * PAGE, 1);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
 	unit_suspend(u, u->path);
 	for (i = 0; i < NR; i++)
 		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-	/* One that pins for itself may wait within its submission. */
+	/* A request that bypasses the cache may block in its submission. */
 	expect_pinned(SET);
 	unit_resume(u);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
 	expect_pattern(buf, NR * PAGE, 0, 1);
 	expect_pinned(SET);
-	touch(u, buf, 0, NR);
+	read_into_pages(u, buf, 0, NR);
 	expect_pinned(SET);
 }
 
-enum parting { DETACH, RESET_OWNER, CLOSE };
-static const enum parting detach = DETACH, reset_owner = RESET_OWNER, close_device = CLOSE;
+enum stop { DETACH, RESET_OWNER, CLOSE };
+static const enum stop detach = DETACH, reset_owner = RESET_OWNER, close_device = CLOSE;
 
 static void all_pages_are_unpinned(void **state)
 {
 	struct unit *u = *state;
 	char *buf;
 
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	buf = unit_alloc(u, 8 * PAGE);
 	expect_read(u, 0, buf, 8 * PAGE);
 	assert_int_equal(pinned(), 8);
-	switch (*(const enum parting *)u->param) {
+	switch (*(const enum stop *)u->param) {
 	case DETACH:
 		unit_detach(u);
 		assert_int_equal(pinned(), 0);
-		/* The limit stays. */
+		/* The limit is unchanged. */
 		unit_attach(u);
 		expect_read(u, 1, buf, 8 * PAGE);
 		assert_int_equal(pinned(), 8);
@@ -491,17 +492,13 @@ static void all_pages_are_unpinned(void **state)
 	}
 }
 
-/* No page of the memfd is in use by anybody: only then it can be sealed. */
-static void expect_nothing_pinned_of(int memfd)
+/* Return true if no page of the memfd is pinned, by sealing it. */
+static bool can_seal(int memfd)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE)) {
-		assert_int_equal(errno, EBUSY);
-		if (now_ms() > end)
-			fail_msg("a page is still pinned");
-		usleep(20000);
-	}
+	if (!fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE))
+		return true;
+	assert_int_equal(errno, EBUSY);
+	return false;
 }
 
 static void owner_exits_while_another_has_the_device(void **state)
@@ -545,7 +542,7 @@ static void owner_exits_while_another_has_the_device(void **state)
 	}
 	assert_int_equal(child_wait(pid), 0);
 	assert_int_equal(worker_count(pid), 2);
-	expect_nothing_pinned_of(memfd);
+	WAIT_UNTIL(can_seal(memfd));
 	assert_int_equal(worker_count(pid), 2);
 	close(memfd);
 }
@@ -576,17 +573,17 @@ static void memlock_limit_of_the_owner_holds(void **state)
 	char *buf;
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
-	start_on(u, 0, 2);
+	start_on_disk(u, 0, 2);
 	buf = unit_alloc(u, 32 * PAGE);
 	unit_detach(u);
 	assert_ok(set_limit_as_nobody(u, ALLOWED * PAGE));
 	unit_attach(u);
 	for (i = 0; i < 32; i++) {
-		touch(u, buf, i, 1);
+		read_into_pages(u, buf, i, 1);
 		assert_true(pinned() <= ALLOWED);
 	}
 	expect_pinned(ALLOWED);
-	/* Some of these pages can be kept, others not. */
+	/* The cache has room for some of these pages. */
 	for (i = 0; i < 24; i++)
 		expect_read(u, i, buf + i * PAGE, 8 * PAGE);
 	expect_pinned(ALLOWED);
@@ -594,19 +591,19 @@ static void memlock_limit_of_the_owner_holds(void **state)
 	unit_detach(u);
 	assert_ok(set_limit_as_nobody(u, 0));
 	unit_attach(u);
-	touch(u, buf, 0, 32);
+	read_into_pages(u, buf, 0, 32);
 	assert_int_equal(pinned(), 0);
 
-	/* Who may lock any memory may pin any. */
+	/* With CAP_IPC_LOCK there is no limit. */
 	unit_detach(u);
 	unit_pin_limit(u, LIMIT);
 	unit_attach(u);
-	touch(u, buf, 0, 32);
+	read_into_pages(u, buf, 0, 32);
 	assert_int_equal(pinned(), 32);
 }
 
-/* A request of segments that lie anywhere, there and back, with nothing else written. */
-static void there_and_back(struct unit *u, char *const *at, const uint32_t *len, unsigned int nr,
+/* Read into segments, check that nothing else is written, and write other data from them. */
+static void read_and_write(struct unit *u, char *const *at, const uint32_t *len, unsigned int nr,
 			   uint64_t sector, uint64_t seed)
 {
 	uint64_t offset = sector * SECTOR_SIZE, back = 4 * MIB + offset;
@@ -646,12 +643,12 @@ static void all_sizes_and_alignments(void **state)
 	unsigned int i, j;
 	char *buf, *at;
 
-	start(u, *(const uint64_t *)u->param);
+	start_with_limit(u, *(const uint64_t *)u->param);
 	buf = unit_alloc(u, 20 * PAGE);
 	for (i = 0; i < ARRAY_SIZE(lens); i++) {
 		for (j = 0; j < ARRAY_SIZE(offsets); j++) {
 			at = buf + PAGE + offsets[j];
-			there_and_back(u, &at, &lens[i], 1, i + j, i * 8 + j + 2);
+			read_and_write(u, &at, &lens[i], 1, i + j, i * 8 + j + 2);
 		}
 	}
 	assert_true(misses(u) > 0);
@@ -666,18 +663,18 @@ static void segments_anywhere(void **state)
 	uint32_t len[SEGS];
 	char *buf, *at[SEGS];
 
-	start(u, *(const uint64_t *)u->param);
+	start_with_limit(u, *(const uint64_t *)u->param);
 	buf = unit_alloc(u, SEGS * AREA * PAGE);
 	for (round = 0; round < ROUNDS; round++) {
 		nr = 1 + random_next(&rnd) % SEGS;
 		for (i = 0; i < nr; i++) {
 			at[i] = buf + i * AREA * PAGE + 512 * (1 + random_next(&rnd) % 8);
 			len[i] = 512 * (1 + random_next(&rnd) % (round % 2 ? 4 : 16));
-			/* Now and then direct I/O cannot take it as it is. */
+			/* Sometimes misaligned for direct I/O. */
 			if (!(random_next(&rnd) % 40))
 				at[i] += 3;
 		}
-		there_and_back(u, at, len, nr, random_next(&rnd) % 4096, round + 2);
+		read_and_write(u, at, len, nr, random_next(&rnd) % 4096, round + 2);
 	}
 	assert_true(misses(u) > 0);
 }
@@ -685,8 +682,8 @@ static void segments_anywhere(void **state)
 static const uint64_t ample = LIMIT, scarce = SET * PAGE;
 
 /*
- * Requests of all queues end in any order while others start, with fewer pages
- * to keep than they use, and memory that no request uses is discarded.
+ * Requests of all queues complete in any order while others start, with a cache
+ * that is large enough or too small, and memory that no request uses is discarded.
  */
 static void many_queues_at_once(void **state)
 {
@@ -699,7 +696,7 @@ static void many_queues_at_once(void **state)
 	char *buf;
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
-	start_on(u, *(const uint64_t *)u->param, QUEUES);
+	start_on_disk(u, *(const uint64_t *)u->param, QUEUES);
 	buf = unit_alloc(u, QUEUES * DEPTH * PAGES * PAGE);
 	for (q = 0; q < QUEUES; q++)
 		unit_requests(req[q], DEPTH, &u->vq[q]);
@@ -728,7 +725,7 @@ static void many_queues_at_once(void **state)
 	assert_int_equal(pinned(), 0);
 }
 
-/* A page that two queues use is pinned, and counted, by each. */
+/* A page that two queues use is pinned and accounted twice. */
 static void each_queue_has_its_own_cache(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
@@ -737,7 +734,7 @@ static void each_queue_has_its_own_cache(void **state)
 	char *buf;
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
-	start_on(u, LIMIT, 2);
+	start_on_disk(u, LIMIT, 2);
 	unit_requests(&req, 1, &u->vq[1]);
 	buf = unit_alloc(u, 4 * PAGE);
 	expect_read(u, 0, buf, 4 * PAGE);
@@ -750,7 +747,7 @@ static void each_queue_has_its_own_cache(void **state)
 	expect_pinned(0);
 }
 
-/* Each has the memory as it was at the fork, and the guest's is the owner's. */
+/* The child keeps the memory as it was at the fork, and the device uses the owner's. */
 static void owner_forks(void **state)
 {
 	struct unit *u = *state;
@@ -760,7 +757,7 @@ static void owner_forks(void **state)
 	pid_t pid;
 
 	buf = data_memory(u, DISCARD_PRIVATE, 8 * PAGE);
-	start(u, LIMIT);
+	start_with_limit(u, LIMIT);
 	assert_ok(pipe(down));
 	for (i = 0; i < 3; i++) {
 		expect_read(u, 0, buf, 8 * PAGE);
