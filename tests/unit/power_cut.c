@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The power is cut: what was acknowledged as durable is there afterwards, on devices and on files. */
+/* Power cuts: data that was acknowledged as durable survives, on devices and on files. */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -9,7 +9,7 @@
 #include "powercut.h"
 
 #define DEPTH		16U
-#define SLOTS		64U		/* places that are written over and over */
+#define SLOTS		64U		/* extents that are overwritten again and again */
 #define SLOT_SIZE	(8 * KIB)
 #define SLOT_SECTORS	(SLOT_SIZE / SECTOR_SIZE)
 #define DISK_SIZE	(SLOTS * SLOT_SIZE)
@@ -17,33 +17,33 @@
 #define CUTS		4U
 #define STAT_IN_FLIGHT	8
 
-struct kind {
-	const char *fstype;	/* NULL: the device itself */
+struct storage {
+	const char *fstype;	/* of a file; NULL: the device */
 	int flags;
 	unsigned int size_mib;
 	unsigned int delay_us;
 };
 
-static const struct kind device_cached = { .size_mib = 1 };
-static const struct kind device_direct = { .flags = O_DIRECT, .size_mib = 1 };
-/* So slow that writes are in flight whatever is done meanwhile. */
-static const struct kind device_slow = { .flags = O_DIRECT, .size_mib = 1, .delay_us = 50000 };
-static const struct kind ext4_cached = { .fstype = "ext4", .size_mib = 16 };
-static const struct kind ext4_direct = { .fstype = "ext4", .flags = O_DIRECT, .size_mib = 16 };
-static const struct kind xfs_cached = { .fstype = "xfs", .size_mib = 320 };
-static const struct kind xfs_direct = { .fstype = "xfs", .flags = O_DIRECT, .size_mib = 320 };
+static const struct storage device_cached = { .size_mib = 1 };
+static const struct storage device_direct = { .flags = O_DIRECT, .size_mib = 1 };
+/* Slow enough to have writes in flight during a switch. */
+static const struct storage device_slow = { .flags = O_DIRECT, .size_mib = 1, .delay_us = 50000 };
+static const struct storage ext4_cached = { .fstype = "ext4", .size_mib = 16 };
+static const struct storage ext4_direct = { .fstype = "ext4", .flags = O_DIRECT, .size_mib = 16 };
+static const struct storage xfs_cached = { .fstype = "xfs", .size_mib = 32 };
+static const struct storage xfs_direct = { .fstype = "xfs", .flags = O_DIRECT, .size_mib = 32 };
 
-/* The version of each slot, 0 being all zeroes, must lie between these after a cut. */
+/* Bounds of the version of each slot after a cut. Version 0 is zeroes. */
 struct cut {
 	unsigned int least[SLOTS];
 	unsigned int most[SLOTS];
 };
 
-struct load {
+struct writer {
 	struct unit *u;
 	char log[BACKEND_PATH_MAX];
 	char device[BACKEND_PATH_MAX];
-	unsigned int mark;		/* what is over the log was made after it */
+	unsigned int mark;		/* between the log and the devices that use it */
 	struct blk_request write[DEPTH];
 	struct blk_request flush;
 	uint8_t *buf;
@@ -57,152 +57,147 @@ struct load {
 	struct cut cut[CUTS];
 };
 
-static struct load *start_load(struct unit *u)
+static struct writer *start_writer(struct unit *u)
 {
-	const struct kind *kind = u->param;
+	const struct storage *storage = u->param;
 	struct null_blk log_spec = { .size_mib = LOG_MIB };
-	struct null_blk spec = { .size_mib = kind->size_mib, .delay_us = kind->delay_us };
-	struct load *l = calloc(1, sizeof(*l));
+	struct null_blk spec = { .size_mib = storage->size_mib, .delay_us = storage->delay_us };
+	struct writer *w = calloc(1, sizeof(*w));
 	char disk[BACKEND_PATH_MAX], table[512], dir[BACKEND_PATH_MAX];
 	int fd;
 
-	assert_non_null(l);
-	l->u = u;
-	l->seed = 1;
-	assert_ok(backend_null(l->log, &log_spec));
-	l->mark = backend_mark();
+	assert_non_null(w);
+	w->u = u;
+	w->seed = 1;
+	assert_ok(backend_null(w->log, &log_spec));
+	w->mark = backend_mark();
 	assert_ok(backend_null(disk, &spec));
 	snprintf(table, sizeof(table), "0 %lu log-writes %s %s\n",
-		 kind->size_mib * MIB / SECTOR_SIZE, disk, l->log);
-	assert_ok(backend_dm(l->device, table));
-	if (kind->fstype) {
-		assert_ok(backend_mkfs(dir, kind->fstype, l->device));
+		 storage->size_mib * MIB / SECTOR_SIZE, disk, w->log);
+	assert_ok(backend_dm(w->device, table));
+	if (storage->fstype) {
+		assert_ok(backend_mkfs(dir, storage->fstype, w->device));
 		assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
 		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		assert_ok(fd);
 		assert_ok(syncfs(fd));
 		close(fd);
 	} else {
-		snprintf(u->path, sizeof(u->path), "%s", l->device);
+		snprintf(u->path, sizeof(u->path), "%s", w->device);
 	}
-	unit_disk(u, u->path, O_RDWR | kind->flags);
+	unit_disk(u, u->path, O_RDWR | storage->flags);
 	unit_start_with(u, RANGE_FEATURES, 1, 64);
-	unit_requests(l->write, DEPTH, &u->vq[0]);
-	unit_requests(&l->flush, 1, &u->vq[0]);
-	l->buf = unit_alloc(u, DEPTH * SLOT_SIZE);
-	return l;
+	unit_requests(w->write, DEPTH, &u->vq[0]);
+	unit_requests(&w->flush, 1, &u->vq[0]);
+	w->buf = unit_alloc(u, DEPTH * SLOT_SIZE);
+	return w;
 }
 
-static void set_mode(struct load *l, uint32_t mode)
+static void set_mode(struct writer *w, uint32_t mode)
 {
 	struct vhost_blk_write_cache cache = { .mode = mode };
 
-	assert_ok(ioctl(l->u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache));
+	assert_ok(ioctl(w->u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache));
 }
 
-/* Each request has slots to itself, so that no two writes to one are in flight. */
-static void submit_write(struct load *l, unsigned int i)
+/* Each request has its own slots, so that each slot has one write in flight. */
+static void submit_write(struct writer *w, unsigned int i)
 {
-	unsigned int slot = i * (SLOTS / DEPTH) + random_next(&l->seed) % (SLOTS / DEPTH);
-	uint8_t *buf = l->buf + i * SLOT_SIZE;
+	unsigned int slot = i * (SLOTS / DEPTH) + random_next(&w->seed) % (SLOTS / DEPTH);
+	uint8_t *buf = w->buf + i * SLOT_SIZE;
 
-	pattern_fill(buf, SLOT_SIZE, slot * SLOT_SIZE, ++l->submitted[slot]);
-	l->slot[i] = slot;
-	l->busy[i] = true;
-	unit_submit_one(l->u, &l->write[i], VIRTIO_BLK_T_OUT, slot * SLOT_SECTORS, buf, SLOT_SIZE);
+	pattern_fill(buf, SLOT_SIZE, slot * SLOT_SIZE, ++w->submitted[slot]);
+	w->slot[i] = slot;
+	w->busy[i] = true;
+	unit_submit_one(w->u, &w->write[i], VIRTIO_BLK_T_OUT, slot * SLOT_SECTORS, buf, SLOT_SIZE);
 }
 
-/* Notes what has completed. */
-static void note_completions(struct load *l)
+static void check_completed(struct writer *w)
 {
 	unsigned int i;
 
-	assert_true(blk_reap(&l->u->vq[0]) >= 0);
+	assert_true(blk_reap(&w->u->vq[0]) >= 0);
 	for (i = 0; i < DEPTH; i++) {
-		if (!l->busy[i] || !l->write[i].done)
+		if (!w->busy[i] || !w->write[i].done)
 			continue;
-		assert_int_equal(*l->write[i].status, VIRTIO_BLK_S_OK);
-		l->busy[i] = false;
-		l->completed[l->slot[i]] = l->submitted[l->slot[i]];
-		l->writes++;
+		assert_int_equal(*w->write[i].status, VIRTIO_BLK_S_OK);
+		w->busy[i] = false;
+		w->completed[w->slot[i]] = w->submitted[w->slot[i]];
+		w->writes++;
 	}
 }
 
-static bool any_busy(const struct load *l)
+static bool is_busy(const struct writer *w)
 {
 	unsigned int i;
 
 	for (i = 0; i < DEPTH; i++)
-		if (l->busy[i])
+		if (w->busy[i])
 			return true;
 	return false;
 }
 
-/* Writes at full depth until a flush or so many more writes have completed; leaves writes in flight. */
-static void run_load(struct load *l, unsigned int writes, const struct blk_request *flush)
+static void fill_queue(struct writer *w)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
 	unsigned int i;
 
-	writes += l->writes;
-	for (;;) {
-		note_completions(l);
-		for (i = 0; i < DEPTH; i++)
-			if (!l->busy[i])
-				submit_write(l, i);
-		if (flush ? flush->done : l->writes >= writes)
-			return;
-		assert_true(now_ms() < end);
-		vq_wait(&l->u->vq[0], 100);
+	check_completed(w);
+	for (i = 0; i < DEPTH; i++)
+		if (!w->busy[i])
+			submit_write(w, i);
+}
+
+/* Write at full depth until a flush or a number of writes has completed. Leave writes in flight. */
+static void run_writer(struct writer *w, unsigned int writes, const struct blk_request *flush)
+{
+	writes += w->writes;
+	fill_queue(w);
+	REPEAT_UNTIL(flush ? flush->done : w->writes >= writes) {
+		vq_wait(&w->u->vq[0], 100);
+		fill_queue(w);
 	}
 }
 
-static void end_load(struct load *l)
+static void drain_writer(struct writer *w)
 {
-	int64_t end = now_ms() + TIMEOUT_MS;
-
-	while (any_busy(l)) {
-		assert_true(now_ms() < end);
-		vq_wait(&l->u->vq[0], 100);
-		note_completions(l);
+	REPEAT_UNTIL(!is_busy(w)) {
+		vq_wait(&w->u->vq[0], 100);
+		check_completed(w);
 	}
 }
 
-static struct cut *begin_cut(struct load *l)
+static struct cut *begin_cut(struct writer *w)
 {
-	struct cut *cut = &l->cut[l->nr_cuts++];
+	struct cut *cut = &w->cut[w->nr_cuts++];
 
-	note_completions(l);
-	memcpy(cut->least, l->completed, sizeof(cut->least));
+	check_completed(w);
+	memcpy(cut->least, w->completed, sizeof(cut->least));
 	return cut;
 }
 
 /*
- * A journal flushes by itself. A flush that it began before ours takes our data along in the log, yet may end after
- * ours, when a disk has had the data for long.
+ * Wait for flushes by the journal of a file system. The log has data with the
+ * first flush that covers it, which may end after the flush of the test.
  */
-static void await_other_flushes(struct load *l)
+static void wait_for_other_flushes(struct writer *w)
 {
-	const struct kind *kind = l->u->param;
-	int64_t end = now_ms() + TIMEOUT_MS;
+	const struct storage *storage = w->u->param;
 
-	while (kind->fstype && backend_stat(l->device, STAT_IN_FLIGHT)) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
+	if (storage->fstype)
+		WAIT_UNTIL(!backend_stat(w->device, STAT_IN_FLIGHT));
 }
 
-static void end_cut(struct load *l, struct cut *cut)
+static void end_cut(struct writer *w, struct cut *cut)
 {
 	char message[32];
 
-	await_other_flushes(l);
-	snprintf(message, sizeof(message), "mark cut%zu", cut - l->cut);
-	assert_ok(backend_dm_message(l->device, message));
-	memcpy(cut->most, l->submitted, sizeof(cut->most));
+	wait_for_other_flushes(w);
+	snprintf(message, sizeof(message), "mark cut%zu", cut - w->cut);
+	assert_ok(backend_dm_message(w->device, message));
+	memcpy(cut->most, w->submitted, sizeof(cut->most));
 }
 
-/* Whether a part of the disk is of one version, and of one that may be there. */
+/* Return true if a part of the disk has one version, which is within the bounds. */
 static bool is_allowed(const uint8_t *data, size_t len, uint64_t offset, const struct cut *cut)
 {
 	static const uint8_t zeroes[SECTOR_SIZE];
@@ -217,13 +212,15 @@ static bool is_allowed(const uint8_t *data, size_t len, uint64_t offset, const s
 }
 
 /*
- * A sector is of one version. One that passes through the page cache may be written back while it is overwritten, and
- * then is so only word by word.
+ * Check that a sector has one version. The page cache may write a sector back while
+ * it is overwritten, so that each word has one version.
  */
-static void expect_sector(const uint8_t *sector, unsigned int number, const struct cut *cut, bool cached)
+static void expect_sector(const uint8_t *sector, unsigned int number, const struct cut *cut,
+			  bool cached)
 {
 	unsigned int slot = number / SLOT_SECTORS;
-	size_t step = cached && cut->most[slot] > cut->least[slot] ? sizeof(uint64_t) : SECTOR_SIZE, i;
+	bool torn = cached && cut->most[slot] > cut->least[slot];
+	size_t step = torn ? sizeof(uint64_t) : SECTOR_SIZE, i;
 
 	for (i = 0; i < SECTOR_SIZE; i += step)
 		if (!is_allowed(sector + i, step, (uint64_t)number * SECTOR_SIZE + i, cut))
@@ -249,111 +246,111 @@ static void expect_versions(const char *path, const struct cut *cut, bool cached
 	free(data);
 }
 
-/* The machine comes up after the cut: the file system recovers, is sound, and has the file. */
-static void expect_file(const struct kind *kind, const char *image, const struct cut *cut)
+/* Mount the image, which recovers the file system, check the file and run fsck. */
+static void expect_file(const struct storage *storage, const char *image, const struct cut *cut)
 {
 	char loop[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX], path[2 * BACKEND_PATH_MAX];
 	unsigned int mark = backend_mark();
 
 	assert_ok(backend_loop(loop, image));
-	assert_ok(backend_mount(dir, kind->fstype, loop));
+	assert_ok(backend_mount(dir, storage->fstype, loop));
 	snprintf(path, sizeof(path), "%s/disk", dir);
-	expect_versions(path, cut, !(kind->flags & O_DIRECT));
+	expect_versions(path, cut, !(storage->flags & O_DIRECT));
 	assert_ok(backend_remove_since(mark));
-	assert_ok(backend_fsck(kind->fstype, image));
+	assert_ok(backend_fsck(storage->fstype, image));
 }
 
-/* Ends the load and looks at the disk as it was at each cut. */
-static void expect_cuts(struct load *l)
+/* Stop the device and check the contents of the disk at each cut. */
+static void expect_cuts(struct writer *w)
 {
 	char dir[BACKEND_PATH_MAX], image[BACKEND_PATH_MAX], name[32];
-	const struct kind *kind = l->u->param;
+	const struct storage *storage = w->u->param;
 	unsigned int i;
 
-	unit_detach(l->u);
-	close(l->u->disk);
-	l->u->disk = -1;
-	assert_ok(backend_remove_since(l->mark));
+	unit_detach(w->u);
+	close(w->u->disk);
+	w->u->disk = -1;
+	assert_ok(backend_remove_since(w->mark));
 	assert_ok(backend_tmpfs(dir, 512 * MIB));
-	for (i = 0; i < l->nr_cuts; i++) {
+	for (i = 0; i < w->nr_cuts; i++) {
 		snprintf(name, sizeof(name), "cut%u", i);
-		assert_ok(backend_file(image, dir, "image", kind->size_mib * MIB));
-		assert_ok(powercut_replay(l->log, name, image));
-		if (kind->fstype)
-			expect_file(kind, image, &l->cut[i]);
+		assert_ok(backend_file(image, dir, "image", storage->size_mib * MIB));
+		assert_ok(powercut_replay(w->log, name, image));
+		if (storage->fstype)
+			expect_file(storage, image, &w->cut[i]);
 		else
-			expect_versions(image, &l->cut[i], !(kind->flags & O_DIRECT));
+			expect_versions(image, &w->cut[i], !(storage->flags & O_DIRECT));
 	}
-	free(l);
+	free(w);
 }
 
-/* What had completed when a FLUSH was submitted is durable when that completes. */
+/* Writes that completed before a FLUSH was submitted are durable when it completes. */
 static void flushed_writes_survive(void **state)
 {
-	struct load *l = start_load(*state);
+	struct writer *w = start_writer(*state);
 	struct cut *cut;
 	unsigned int i;
 
 	for (i = 0; i < CUTS; i++) {
-		run_load(l, 20 + random_next(&l->seed) % 20, NULL);
-		cut = begin_cut(l);
-		unit_submit_one(l->u, &l->flush, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
-		run_load(l, 0, &l->flush);
-		assert_int_equal(*l->flush.status, VIRTIO_BLK_S_OK);
-		end_cut(l, cut);
+		run_writer(w, 20 + random_next(&w->seed) % 20, NULL);
+		cut = begin_cut(w);
+		unit_submit_one(w->u, &w->flush, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+		run_writer(w, 0, &w->flush);
+		assert_int_equal(*w->flush.status, VIRTIO_BLK_S_OK);
+		end_cut(w, cut);
 	}
-	expect_cuts(l);
+	expect_cuts(w);
 }
 
 /*
  * In write-through mode a write is durable when it completes, without a FLUSH.
- * The target logs data with the flush that found it first, which may end after
- * another flush that covers it too: so none may be on its way at the cut.  The
- * last writes are few, to have no others whose flushes help them.
+ * The log has data with the first flush that covers it, which may end after
+ * others: so no flush may be in flight at the cut. The last writes are few, so
+ * that flushes of other writes do not cover them.
  */
 static void written_through_survives(void **state)
 {
-	struct load *l = start_load(*state);
+	struct writer *w = start_writer(*state);
 	unsigned int i, j;
 
-	set_mode(l, VHOST_BLK_WRITE_THROUGH);
+	set_mode(w, VHOST_BLK_WRITE_THROUGH);
 	for (i = 0; i < CUTS; i++) {
-		run_load(l, 10 + random_next(&l->seed) % 20, NULL);
-		end_load(l);
+		run_writer(w, 10 + random_next(&w->seed) % 20, NULL);
+		drain_writer(w);
 		for (j = 0; j <= i; j++)
-			submit_write(l, j);
-		end_load(l);
-		end_cut(l, begin_cut(l));
+			submit_write(w, j);
+		drain_writer(w);
+		end_cut(w, begin_cut(w));
 	}
-	expect_cuts(l);
+	expect_cuts(w);
 }
 
 /*
- * Zeroes the slot that each request wrote last, with nothing else in flight:
- * it is what it was at first, and was something else on the disk before.
+ * Zero the slot that each request wrote last, with nothing else in flight. The
+ * slot is of version 0 again.
  */
-static void zero_slots(struct load *l, uint32_t type, uint32_t flags)
+static void zero_slots(struct writer *w, uint32_t type, uint32_t flags)
 {
 	unsigned int i, slot;
 
 	for (i = 0; i < DEPTH; i++) {
-		slot = l->slot[i];
-		assert_int_equal(unit_range(l->u, type, slot * SLOT_SECTORS, SLOT_SECTORS, flags),
+		slot = w->slot[i];
+		assert_int_equal(unit_range(w->u, type, slot * SLOT_SECTORS, SLOT_SECTORS, flags),
 				 VIRTIO_BLK_S_OK);
-		l->submitted[slot] = l->completed[slot] = 0;
+		w->submitted[slot] = w->completed[slot] = 0;
 	}
 }
 
-static void flush(struct load *l)
+static void flush(struct writer *w)
 {
-	assert_int_equal(unit_io(l->u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(w->u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 }
 
 /*
- * What zeroes and discards do is as durable as what writes do.  No disk here
- * shows anything but zeroes after a discard.
+ * Zeroes and discards are as durable as writes. All disks of this test read
+ * zeroes after a discard.
  */
-static void zero_and_cut(struct load *l, bool write_through)
+static void zero_and_cut(struct writer *w, bool write_through)
 {
 	static const struct { uint32_t type, flags; } how[CUTS] = {
 		{ VIRTIO_BLK_T_WRITE_ZEROES, 0 },
@@ -364,50 +361,50 @@ static void zero_and_cut(struct load *l, bool write_through)
 	unsigned int i;
 
 	for (i = 0; i < CUTS; i++) {
-		run_load(l, 20, NULL);
-		end_load(l);
+		run_writer(w, 20, NULL);
+		drain_writer(w);
 		if (!write_through)
-			flush(l);
-		zero_slots(l, how[i].type, how[i].flags);
+			flush(w);
+		zero_slots(w, how[i].type, how[i].flags);
 		if (!write_through)
-			flush(l);
-		end_cut(l, begin_cut(l));
+			flush(w);
+		end_cut(w, begin_cut(w));
 	}
-	expect_cuts(l);
+	expect_cuts(w);
 }
 
 static void flushed_zeroes_survive(void **state)
 {
-	zero_and_cut(start_load(*state), false);
+	zero_and_cut(start_writer(*state), false);
 }
 
 static void zeroes_written_through_survive(void **state)
 {
-	struct load *l = start_load(*state);
+	struct writer *w = start_writer(*state);
 
-	set_mode(l, VHOST_BLK_WRITE_THROUGH);
-	zero_and_cut(l, true);
+	set_mode(w, VHOST_BLK_WRITE_THROUGH);
+	zero_and_cut(w, true);
 }
 
-/* A switch to write-through makes durable what has completed, and what is in flight before it completes. */
+/* After a switch to write-through all completed writes are durable, earlier ones too. */
 static void switching_makes_durable(void **state)
 {
-	struct load *l = start_load(*state);
+	struct writer *w = start_writer(*state);
 	unsigned int i;
 
 	for (i = 0; i < CUTS; i++) {
-		run_load(l, 20, NULL);
+		run_writer(w, 20, NULL);
 		if (i % 2)
-			end_load(l);
-		set_mode(l, VHOST_BLK_WRITE_THROUGH);
-		end_load(l);
-		end_cut(l, begin_cut(l));
-		set_mode(l, VHOST_BLK_WRITE_BACK);
+			drain_writer(w);
+		set_mode(w, VHOST_BLK_WRITE_THROUGH);
+		drain_writer(w);
+		end_cut(w, begin_cut(w));
+		set_mode(w, VHOST_BLK_WRITE_BACK);
 	}
-	expect_cuts(l);
+	expect_cuts(w);
 }
 
-/* A switch whose flush fails is none. */
+/* The mode is unchanged if the flush of the switch fails. */
 static void failed_flush_keeps_the_mode(void **state)
 {
 	struct vhost_blk_write_cache cache = { .mode = VHOST_BLK_WRITE_THROUGH };
@@ -423,7 +420,7 @@ static void failed_flush_keeps_the_mode(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache), EIO);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
-	/* Nothing is dirty once that was reported, so it can be switched, and writes tell. */
+	/* The error is reported once and no page is dirty, so the next switch succeeds. */
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache), EIO);
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache));
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
