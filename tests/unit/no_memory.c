@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What fails when memory runs out, on kernels that can have it fail to order:
- * the call or the request alone, with nothing lost or left behind.
+ * Failures of allocations and copies, on kernels with fault injection: only the
+ * call or the request fails, and nothing leaks.
  */
 #define _GNU_SOURCE
 #include "unit.h"
@@ -10,13 +10,13 @@
 
 #define DISK_SIZE	(4 * MIB)
 #define FAULTS_MAX	10000	/* far more than any call has allocations and copies */
-#define SEGMENTS	9	/* more than a request has room for */
+#define SEGMENTS	9	/* more than a request has room for without an allocation */
 #define BOUNCED		(64 * KIB)
 
 static const char * const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
 
-/* Everything can fail, without a word in the log; for now nothing does. */
-static int ready_faults(void **state)
+/* Enable fault injection for all allocations, without messages, at a probability of 0. */
+static int faults_setup(void **state)
 {
 	unsigned int i;
 
@@ -61,13 +61,13 @@ static int arm(unsigned int n)
 	return arm_thread("thread-self", n);
 }
 
-/* Whether it came to that. */
+/* Return true if something failed. */
 static bool disarm(int fd)
 {
 	char text[16] = "";
 	bool failed;
 
-	/* What has not failed yet may be one of these. */
+	/* The pending fault may hit one of these calls. */
 	failed = pread(fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
 	while (pwrite(fd, "0", 1, 0) != 1)
 		;
@@ -76,8 +76,8 @@ static bool disarm(int fd)
 }
 
 /*
- * Has each single thing fail on which a call depends. With one that undoes what
- * the call did, if there is any.
+ * Repeat a call with each of its allocations and copies failing. After a success
+ * make the call @undo, unless it is 0.
  */
 static void fail_each(int fd, unsigned long request, void *arg, unsigned long undo, void *undo_arg)
 {
@@ -164,7 +164,7 @@ static void resetting_the_owner(void **state)
 	expect_workers(getpid(), 0);
 }
 
-/* Its list of segments takes an allocation of the submission worker, which the queue can do without. */
+/* The worker allocates the list of segments, and uses a reserve if that fails. */
 static void request_of_many_segments(void **state)
 {
 	struct vq_segment data[SEGMENTS];
@@ -191,7 +191,7 @@ static void request_of_many_segments(void **state)
 	set_fault("failslab", "probability", "0");
 }
 
-/* What direct I/O cannot take passes through a buffer, of a page if there are no more. */
+/* A misaligned request uses a bounce buffer, of one page if a larger one fails. */
 static void misaligned_request(void **state)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
@@ -211,7 +211,6 @@ static void misaligned_request(void **state)
 	expect_pattern(buf, BOUNCED, 0, 1);
 }
 
-/* The device itself can be opened or not. */
 static void opening(void **state)
 {
 	unsigned int n;
@@ -232,7 +231,7 @@ static void opening(void **state)
 	assert_true(n > 2);
 }
 
-/* What the vhost core does for us. */
+/* Calls of the vhost core. */
 static void setting_up(void **state)
 {
 	struct vhost_memory *table = calloc(1, sizeof(*table) + sizeof(table->regions[0]));
@@ -276,7 +275,7 @@ static void setting_up(void **state)
 	expect_alive(u);
 }
 
-/* Who cannot be given memory for it stops all the same. */
+/* A detach may fail, a close succeeds. */
 static void stopping(void **state)
 {
 	struct vhost_vring_file attach = { .index = 0 };
@@ -304,31 +303,31 @@ static void stopping(void **state)
 }
 
 /*
- * Requests whose worker has each single thing fail, one after the other.
+ * Requests with each allocation and copy of a worker failing in turn.
  */
-struct victim {
+struct fault {
 	uint32_t type;
-	char worker;			/* as worker_find() knows it */
+	char worker;			/* role, as of worker_find() */
 	bool direct;
-	unsigned int odd;
+	unsigned int offset;		/* of the memory within a page */
 	unsigned int segments;
 };
 
-#define VICTIM_DELAY_US	20000	/* for the completion worker to be the one that is needed */
-#define VICTIM_LEN	(SEGMENTS * SECTOR_SIZE)
+#define FAULT_DELAY_US	20000	/* long enough for the submission worker to sleep */
+#define FAULT_LEN	(SEGMENTS * SECTOR_SIZE)
 
-static const struct victim read_file = { VIRTIO_BLK_T_IN, 's', false, 0, SEGMENTS };
-static const struct victim read_direct = { VIRTIO_BLK_T_IN, 's', true, 0, SEGMENTS };
-static const struct victim read_odd = { VIRTIO_BLK_T_IN, 's', true, 1, SEGMENTS };
-static const struct victim read_completed = { VIRTIO_BLK_T_IN, 'c', true, 0, SEGMENTS };
-static const struct victim write_file = { VIRTIO_BLK_T_OUT, 's', false, 0, SEGMENTS };
-static const struct victim write_direct = { VIRTIO_BLK_T_OUT, 's', true, 0, SEGMENTS };
-static const struct victim write_completed = { VIRTIO_BLK_T_OUT, 'c', true, 0, SEGMENTS };
-static const struct victim flush_file = { VIRTIO_BLK_T_FLUSH, 's', false, 0, 0 };
-static const struct victim flush_direct = { VIRTIO_BLK_T_FLUSH, 's', true, 0, 0 };
-static const struct victim get_id = { VIRTIO_BLK_T_GET_ID, 's', true, 0, 1 };
-static const struct victim discard_direct = { VIRTIO_BLK_T_DISCARD, 's', true, 0, SEGMENTS };
-static const struct victim zero_file = { VIRTIO_BLK_T_WRITE_ZEROES, 's', false, 0, SEGMENTS };
+static const struct fault read_file = { VIRTIO_BLK_T_IN, 's', false, 0, SEGMENTS };
+static const struct fault read_direct = { VIRTIO_BLK_T_IN, 's', true, 0, SEGMENTS };
+static const struct fault read_misaligned = { VIRTIO_BLK_T_IN, 's', true, 1, SEGMENTS };
+static const struct fault read_completed = { VIRTIO_BLK_T_IN, 'c', true, 0, SEGMENTS };
+static const struct fault write_file = { VIRTIO_BLK_T_OUT, 's', false, 0, SEGMENTS };
+static const struct fault write_direct = { VIRTIO_BLK_T_OUT, 's', true, 0, SEGMENTS };
+static const struct fault write_completed = { VIRTIO_BLK_T_OUT, 'c', true, 0, SEGMENTS };
+static const struct fault flush_file = { VIRTIO_BLK_T_FLUSH, 's', false, 0, 0 };
+static const struct fault flush_direct = { VIRTIO_BLK_T_FLUSH, 's', true, 0, 0 };
+static const struct fault get_id = { VIRTIO_BLK_T_GET_ID, 's', true, 0, 1 };
+static const struct fault discard_direct = { VIRTIO_BLK_T_DISCARD, 's', true, 0, SEGMENTS };
+static const struct fault zero_file = { VIRTIO_BLK_T_WRITE_ZEROES, 's', false, 0, SEGMENTS };
 
 static int arm_worker(char role, unsigned int n)
 {
@@ -338,53 +337,57 @@ static int arm_worker(char role, unsigned int n)
 	return arm_thread(worker, n);
 }
 
-/* One request of many parts; returns its status, or -EIO if it was the ring that could not be read. */
-static int one_request(struct unit *u, const struct victim *v, uint8_t *buf)
+static bool is_completed(struct blk_request *req)
+{
+	assert_true(blk_reap(req->vq) >= 0);
+	return req->done;
+}
+
+/* Do a request of several segments. Return its status, or -EIO if the ring stopped. */
+static int one_request(struct unit *u, const struct fault *fault, uint8_t *buf)
 {
 	struct virtio_blk_discard_write_zeroes *range = (void *)buf;
 	struct vq_segment data[SEGMENTS];
-	int64_t end = now_ms() + TIMEOUT_MS;
 	unsigned int i, len = SECTOR_SIZE;
 
-	for (i = 0; i < v->segments; i++) {
-		if (v->type == VIRTIO_BLK_T_DISCARD || v->type == VIRTIO_BLK_T_WRITE_ZEROES) {
+	for (i = 0; i < fault->segments; i++) {
+		if (fault->type == VIRTIO_BLK_T_DISCARD ||
+		    fault->type == VIRTIO_BLK_T_WRITE_ZEROES) {
 			range[i].sector = i;
 			range[i].num_sectors = 1;
 			range[i].flags = 0;
 			len = sizeof(*range);
 		}
-		if (v->type == VIRTIO_BLK_T_GET_ID)
+		if (fault->type == VIRTIO_BLK_T_GET_ID)
 			len = VIRTIO_BLK_ID_BYTES;
-		data[i] = unit_segment(u, buf + i * len + v->odd, len);
+		data[i] = unit_segment(u, buf + i * len + fault->offset, len);
 	}
-	assert_ok(blk_add(&u->req, v->type, 0, data, v->segments));
+	assert_ok(blk_add(&u->req, fault->type, 0, data, fault->segments));
 	vq_submit(&u->vq[0]);
-	while (!u->req.done) {
-		assert_true(now_ms() < end);
-		assert_true(blk_reap(&u->vq[0]) >= 0);
-		if (!u->req.done && event_count(u->vq[0].err))
+	REPEAT_UNTIL(is_completed(&u->req)) {
+		if (event_count(u->vq[0].err))
 			return -EIO;
 		vq_wait(&u->vq[0], 20);
 	}
 	return *u->req.status;
 }
 
-/* After a ring that could not be read the device serves on once it is attached anew. */
-static void attach_anew(struct unit *u)
+/* A stopped ring is processed again after the next attach. */
+static void reattach(struct unit *u)
 {
 	unit_detach(u);
 	assert_ok(vq_restart(&u->vq[0], 0));
 	unit_attach(u);
 }
 
-static void start_victim(struct unit *u, const struct victim *v)
+static void start_for(struct unit *u, const struct fault *fault)
 {
 	struct null_blk spec = {
 		.size_mib = DISK_SIZE / MIB, .discard = true,
-		.delay_us = v->worker == 'c' ? VICTIM_DELAY_US : 0,
+		.delay_us = fault->worker == 'c' ? FAULT_DELAY_US : 0,
 	};
 
-	if (v->direct)
+	if (fault->direct)
 		unit_null(u, &spec, O_RDWR | O_DIRECT);
 	else
 		unit_memfd(u, DISK_SIZE);
@@ -393,50 +396,51 @@ static void start_victim(struct unit *u, const struct victim *v)
 	assert_ok(blk_request_init(&u->req, &u->vq[0], SEGMENTS + 2));
 }
 
-/* It fails alone, or succeeds all the same: what it says it did it has done. */
+/* Only the request fails, or its ring stops. If it succeeds its data is right. */
 static void request(void **state)
 {
 	struct unit *u = *state;
-	const struct victim *v = u->param;
+	const struct fault *fault = u->param;
 	unsigned int n, bad = 0, stops = 0;
 	bool failed = true;
 	int armed, status;
 	uint8_t *buf;
 
-	start_victim(u, v);
-	buf = unit_alloc(u, VICTIM_LEN + 4096);
+	start_for(u, fault);
+	buf = unit_alloc(u, FAULT_LEN + 4096);
 	for (n = 1; n < FAULTS_MAX && failed; n++) {
-		if (v->type == VIRTIO_BLK_T_OUT)
-			pattern_fill(buf + v->odd, VICTIM_LEN, 0, n);
+		if (fault->type == VIRTIO_BLK_T_OUT)
+			pattern_fill(buf + fault->offset, FAULT_LEN, 0, n);
 		else
-			memset(buf, 0, VICTIM_LEN + 4096);
-		armed = arm_worker(v->worker, n);
-		status = one_request(u, v, buf);
+			memset(buf, 0, FAULT_LEN + 4096);
+		armed = arm_worker(fault->worker, n);
+		status = one_request(u, fault, buf);
 		failed = disarm(armed);
-		if (status == VIRTIO_BLK_S_OK && v->type == VIRTIO_BLK_T_IN)
-			expect_pattern(buf + v->odd, VICTIM_LEN, 0, 1);
-		if (status == VIRTIO_BLK_S_OK && v->type == VIRTIO_BLK_T_OUT)
-			expect_disk(u->disk, 0, VICTIM_LEN, n);
+		if (status == VIRTIO_BLK_S_OK && fault->type == VIRTIO_BLK_T_IN)
+			expect_pattern(buf + fault->offset, FAULT_LEN, 0, 1);
+		if (status == VIRTIO_BLK_S_OK && fault->type == VIRTIO_BLK_T_OUT)
+			expect_disk(u->disk, 0, FAULT_LEN, n);
 		if (status == VIRTIO_BLK_S_OK)
 			continue;
 		assert_true(failed);
 		bad++;
 		if (status < 0) {
 			stops++;
-			attach_anew(u);
+			reattach(u);
 		} else {
 			assert_int_equal(status, VIRTIO_BLK_S_IOERR);
 			assert_int_equal(u->req.used_len, 1);
 		}
 	}
 	assert_false(failed);
-	print_message("%u faults, %u requests failed, %u of them with their ring\n", n - 2, bad, stops);
-	assert_true(n > 2 || v->worker == 'c');
-	assert_int_equal(one_request(u, v, buf), VIRTIO_BLK_S_OK);
+	print_message("%u faults, %u requests failed, %u of them with their ring\n", n - 2, bad,
+		      stops);
+	assert_true(n > 2 || fault->worker == 'c');
+	assert_int_equal(one_request(u, fault, buf), VIRTIO_BLK_S_OK);
 }
 
 #define TEST_FAULT(fn)	{ #fn, fn, unit_setup, faults_teardown, NULL }
-#define TEST_REQUEST(v)	{ "request_to_" #v, request, unit_setup, faults_teardown, (void *)&(v) }
+#define TEST_REQUEST(p)	{ "request_to_" #p, request, unit_setup, faults_teardown, (void *)&(p) }
 
 int main(int argc, char **argv)
 {
@@ -451,7 +455,7 @@ int main(int argc, char **argv)
 		TEST_FAULT(stopping),
 		TEST_REQUEST(read_file),
 		TEST_REQUEST(read_direct),
-		TEST_REQUEST(read_odd),
+		TEST_REQUEST(read_misaligned),
 		TEST_REQUEST(read_completed),
 		TEST_REQUEST(write_file),
 		TEST_REQUEST(write_direct),
@@ -465,5 +469,5 @@ int main(int argc, char **argv)
 
 	if (access("/proc/self/fail-nth", F_OK))
 		unit_skip_program("the kernel has no fault injection (/proc/self/fail-nth)");
-	return unit_run_with(argc, argv, tests, ARRAY_SIZE(tests), ready_faults);
+	return unit_run_with(argc, argv, tests, ARRAY_SIZE(tests), faults_setup);
 }
