@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * All at once, for as long as it is told to: requests of all types on several devices, whose disks fail and hang, which
- * are paused and reset, migrated, pinned otherwise, and given other memory.
+ * A stress test: requests of all types on several devices, whose disks fail and
+ * hang, and which are paused, reset and migrated, with changes of pinning and memory.
  */
 #define _GNU_SOURCE
 #include "disks.h"
@@ -14,16 +14,16 @@
 #define DEVICES		3U
 #define QUEUES		2U
 #define RING		64
-#define SECONDS		10		/* unless told otherwise */
-#define TURNS_MAX	8U		/* between two strikes */
+#define SECONDS		10		/* by default */
+#define STEPS_MAX	8U		/* of the load between two disturbances */
 #define LOG_SIZE	(256 * KIB)	/* bytes: a bit for each page below 8 GiB */
-#define TELL_MS		30000
+#define REPORT_MS		30000
 
 struct device {
 	struct unit *u;
 	const struct disk_kind *kind;
 	struct load load[QUEUES];
-	bool fails;			/* its disk does now */
+	bool fails;			/* the disk fails at present */
 	bool more_memory;
 	uint64_t features;
 	char works[512], broken[512];	/* tables of a device-mapper disk */
@@ -37,7 +37,7 @@ static unsigned int random_below(unsigned int n)
 	return random_next(&seed) % n;
 }
 
-static void turns(struct device *d, unsigned int nr)
+static void run_load(struct device *d, unsigned int nr)
 {
 	unsigned int i;
 
@@ -46,7 +46,7 @@ static void turns(struct device *d, unsigned int nr)
 			load_step(&d->load[i]);
 }
 
-/* Strikes: each leaves the device serving. */
+/* Disturbances. After each the device processes requests. */
 
 static void pause_and_go_on(struct device *d)
 {
@@ -56,7 +56,7 @@ static void pause_and_go_on(struct device *d)
 	unit_attach(d->u);
 }
 
-/* What the guest had asked for is forgotten. */
+/* Forget all requests in flight. */
 static void restart_rings(struct device *d)
 {
 	unsigned int i;
@@ -94,7 +94,7 @@ static void log_on_or_off(struct device *d)
 	assert_ok(ioctl(d->u->dev.fd, VHOST_SET_FEATURES, &d->features));
 }
 
-/* A second region comes or goes. */
+/* Add or remove the second region. */
 static void change_memory_table(struct device *d)
 {
 	d->more_memory = !d->more_memory;
@@ -107,7 +107,7 @@ static void change_write_cache(struct device *d)
 {
 	struct vhost_blk_write_cache cache = { .mode = random_below(2) };
 
-	/* The flush of a disk that fails does so. */
+	/* The flush fails if the disk does. */
 	if (ioctl(d->u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache))
 		assert_true(d->fails);
 }
@@ -136,26 +136,26 @@ static void fail_or_work(struct device *d)
 	assert_ok(backend_dm_reload(d->u->path, d->fails ? d->broken : d->works));
 }
 
-/* Nothing ends for a while, with or without a freeze or a suspended disk. */
+/* Suspend the disk or freeze its file system for a while. */
 static void hang(struct device *d)
 {
 	if (d->kind == &dm_direct)
 		unit_suspend(d->u, d->u->path);
 	else if (d->kind->on == ON_FILE)
 		unit_freeze(d->u, d->kind->dir);
-	turns(d, 1);
+	run_load(d, 1);
 	if (d->kind == &dm_direct)
 		unit_resume(d->u);
 	else if (d->kind->on == ON_FILE)
 		unit_thaw(d->u);
 }
 
-static void (*const strikes[])(struct device *d) = {
+static void (*const disturbances[])(struct device *d) = {
 	pause_and_go_on, reset, reset_owner, log_on_or_off, change_memory_table, change_write_cache,
 	change_workers, owner_forks, fail_or_work, hang,
 };
 
-static void start(struct device *d, const struct disk_kind *kind)
+static void start_device(struct device *d, const struct disk_kind *kind)
 {
 	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .discard = true };
 	char below[BACKEND_PATH_MAX];
@@ -166,7 +166,7 @@ static void start(struct device *d, const struct disk_kind *kind)
 	if (kind == &dm_direct) {
 		assert_ok(backend_null(below, &spec));
 		snprintf(d->works, sizeof(d->works), "0 %lu linear %s 0\n", SECTORS, below);
-		/* It is never up. */
+		/* The disk is never up. */
 		snprintf(d->broken, sizeof(d->broken), "0 %lu flakey %s 0 0 1\n", SECTORS, below);
 		assert_ok(backend_dm(d->u->path, d->works));
 		unit_disk(d->u, d->u->path, O_RDWR | O_DIRECT);
@@ -181,7 +181,7 @@ static void start(struct device *d, const struct disk_kind *kind)
 		load_init(&d->load[i], d->u, i, i * (LOAD_SIZE / SECTOR_SIZE), LOAD_ALL);
 }
 
-static void finish(struct device *d)
+static void finish_device(struct device *d)
 {
 	unsigned int i;
 
@@ -197,32 +197,34 @@ static void finish(struct device *d)
 
 static void everything_at_once(void **state)
 {
-	static const struct disk_kind * const kinds[DEVICES] = { &dm_direct, &ext4_direct, &loop_cached };
+	static const struct disk_kind * const kinds[DEVICES] = {
+		&dm_direct, &ext4_direct, &loop_cached,
+	};
 	unsigned int seconds = unit_rounds(0) * 60 ?: SECONDS, i, nr = 0;
-	int64_t end, told;
+	int64_t end, reported;
 	struct device *device = *state, *d;
 
 	dirty_log = mmap(NULL, LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(dirty_log != MAP_FAILED);
 	for (i = 0; i < DEVICES; i++)
-		start(&device[i], kinds[i]);
-	told = now_ms();
-	seed = told;
+		start_device(&device[i], kinds[i]);
+	reported = now_ms();
+	seed = reported;
 	for (end = now_ms() + seconds * 1000LL; now_ms() < end; nr++) {
 		unit_restart_alarm();
 		for (i = 0; i < DEVICES; i++)
-			turns(&device[i], random_below(TURNS_MAX));
+			run_load(&device[i], random_below(STEPS_MAX));
 		d = &device[random_below(DEVICES)];
-		strikes[random_below(ARRAY_SIZE(strikes))](d);
-		if (now_ms() - told > TELL_MS) {
-			print_message("%u strikes, %u requests of the first queue\n", nr,
+		disturbances[random_below(ARRAY_SIZE(disturbances))](d);
+		if (now_ms() - reported > REPORT_MS) {
+			print_message("%u disturbances, %u requests of the first queue\n", nr,
 				      device->load->ok + device->load->failed);
-			told = now_ms();
+			reported = now_ms();
 		}
 	}
 	for (i = 0; i < DEVICES; i++)
-		finish(&device[i]);
-	print_message("%u strikes\n", nr);
+		finish_device(&device[i]);
+	print_message("%u disturbances\n", nr);
 	munmap(dirty_log, LOG_SIZE);
 }
 

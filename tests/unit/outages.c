@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What may go wrong below and beside a device: disks that fail, hang or go, quotas, want of memory, CPUs that leave. */
+/* Outages: disks that fail, hang or are unplugged, quotas, memory pressure, offline CPUs. */
 #define _GNU_SOURCE
 #include "disks.h"
 
@@ -14,7 +14,7 @@
 #include "load.h"
 
 #define RING		64
-#define ROUND		(4 * LOAD_DEPTH)	/* requests, enough for each to have come several times */
+#define ROUND		(4 * LOAD_DEPTH)	/* completions, of each request several */
 #define OWNER_UID	65534
 
 static void start_load(struct load *l, struct unit *u, unsigned int types)
@@ -24,8 +24,8 @@ static void start_load(struct load *l, struct unit *u, unsigned int types)
 	load_until(l, &l->ok, ROUND);
 }
 
-/* The disk is given back at once, so nothing holds it. */
-static void expect_given_back(struct unit *u)
+/* Detach and remove the disk, which must have no user left. */
+static void expect_released(struct unit *u)
 {
 	unit_detach(u);
 	expect_workers(getpid(), 0);
@@ -35,7 +35,7 @@ static void expect_given_back(struct unit *u)
 }
 
 /*
- * Disks with sectors that cannot be read, or written either.
+ * Disks with bad sectors.
  */
 
 #define BAD_SECTORS	8U
@@ -43,7 +43,7 @@ static void expect_given_back(struct unit *u)
 struct bad {
 	void (*open)(struct unit *u);
 	uint64_t first;			/* bad sector */
-	bool writable;
+	bool writable;			/* only reads fail */
 };
 
 static void open_bad_null(struct unit *u)
@@ -57,20 +57,20 @@ static void open_bad_null(struct unit *u)
 static void open_bad_scsi(struct unit *u)
 {
 	assert_ok(backend_scsi(u->path, "dev_size_mb=8 delay=0 medium_error_start=4660 "
-				"medium_error_count=8"));
+			       "medium_error_count=8"));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
 
 static const struct bad null_bad = { .open = open_bad_null, .first = 2048 };
 static const struct bad scsi_bad = { .open = open_bad_scsi, .first = 4660, .writable = true };
 
-/* A request fails if one of its sectors does, and no other does. */
+/* Only requests with a bad sector fail. */
 static void bad_sectors(void **state)
 {
 	struct unit *u = *state;
 	const struct bad *bad = u->param;
 	struct blk_request req[4];
-	/* Before, behind, and with the first and the last of them. */
+	/* Before and behind the bad sectors, and with the first and the last of them. */
 	const uint64_t sector[] = { bad->first - 8, bad->first + BAD_SECTORS, bad->first - 7,
 				    bad->first + BAD_SECTORS - 1 };
 	unsigned int i, round;
@@ -86,7 +86,8 @@ static void bad_sectors(void **state)
 	buf = unit_alloc(u, 4 * PAGE);
 	for (round = 0; round < 10; round++) {
 		for (i = 0; i < 4; i++)
-			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, sector[i], buf + i * PAGE, PAGE);
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, sector[i], buf + i * PAGE,
+					PAGE);
 		for (i = 0; i < 2; i++) {
 			expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
 			expect_pattern(buf + i * PAGE, PAGE, sector[i] * SECTOR_SIZE, 1);
@@ -96,31 +97,31 @@ static void bad_sectors(void **state)
 	}
 	if (!bad->writable)
 		for (i = 2; i < 4; i++)
-			assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector[i], buf + i * PAGE, PAGE),
-					 VIRTIO_BLK_S_IOERR);
+			assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, sector[i], buf + i * PAGE,
+						 PAGE), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_stats(u, 0).type[VHOST_BLK_STATS_READ].errors, 20);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 /*
- * A SCSI disk on which every so many commands goes wrong in a way that the SCSI layer mends: the guest sees nothing but
- * good ends, be they late.
+ * A SCSI disk on which every nth command fails in a way from which the SCSI layer
+ * recovers. No request of the guest fails.
  */
-struct mended {
+struct recovered {
 	const char *opts;		/* of scsi_debug */
 	const char *every_nth;
 	unsigned int rounds;
 };
 
-static const struct mended lost_commands = { .opts = "4", .every_nth = "50", .rounds = 3 };
-static const struct mended transport_errors = { .opts = "16", .every_nth = "7", .rounds = 10 };
-static const struct mended recovered_errors = { .opts = "8", .every_nth = "3", .rounds = 10 };
-static const struct mended busy_host = { .opts = "0x8000", .every_nth = "5", .rounds = 10 };
+static const struct recovered lost_commands = { .opts = "4", .every_nth = "50", .rounds = 3 };
+static const struct recovered transport_errors = { .opts = "16", .every_nth = "7", .rounds = 10 };
+static const struct recovered recovered_errors = { .opts = "8", .every_nth = "3", .rounds = 10 };
+static const struct recovered busy_host = { .opts = "0x8000", .every_nth = "5", .rounds = 10 };
 
 static void open_scsi(struct unit *u)
 {
 	assert_ok(backend_scsi(u->path, "dev_size_mb=8 delay=0"));
-	/* Seconds after which a command is given up and tried again. */
+	/* Seconds until a command is aborted and retried. */
 	assert_ok(backend_scsi_attribute(u->path, "timeout", "1"));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
@@ -128,25 +129,25 @@ static void open_scsi(struct unit *u)
 static void errors_that_scsi_recovers(void **state)
 {
 	struct unit *u = *state;
-	const struct mended *mended = u->param;
+	const struct recovered *recovered = u->param;
 	static struct load l;
 
 	open_scsi(u);
 	start_load(&l, u, LOAD_FLUSHES);
-	assert_ok(backend_scsi_option("every_nth", mended->every_nth));
-	assert_ok(backend_scsi_option("opts", mended->opts));
-	load_until(&l, &l.ok, mended->rounds * ROUND);
+	assert_ok(backend_scsi_option("every_nth", recovered->every_nth));
+	assert_ok(backend_scsi_option("opts", recovered->opts));
+	load_until(&l, &l.ok, recovered->rounds * ROUND);
 	assert_ok(backend_scsi_option("opts", "0"));
 	load_expect_ok(&l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 /*
- * Disks that fail for a while, or for good.
+ * Disks that fail, temporarily or permanently.
  */
 
 struct tables {
-	char works[256], up_and_down[256], fails[64];
+	char works[256], intermittent[256], fails[64];
 };
 
 static void open_linear(struct unit *u, struct tables *tables)
@@ -156,15 +157,15 @@ static void open_linear(struct unit *u, struct tables *tables)
 
 	assert_ok(backend_null(below, &spec));
 	snprintf(tables->works, sizeof(tables->works), "0 %lu linear %s 0\n", SECTORS, below);
-	/* Up for a second and down for one, by turns. */
-	snprintf(tables->up_and_down, sizeof(tables->up_and_down), "0 %lu flakey %s 0 1 1\n", SECTORS,
-		 below);
+	/* The disk is alternately up and down for a second. */
+	snprintf(tables->intermittent, sizeof(tables->intermittent), "0 %lu flakey %s 0 1 1\n",
+		 SECTORS, below);
 	snprintf(tables->fails, sizeof(tables->fails), "0 %lu error \n", SECTORS);
 	assert_ok(backend_dm(u->path, tables->works));
 	unit_disk(u, u->path, O_RDWR | O_DIRECT);
 }
 
-/* The disk works from now on; what it holds is what was acknowledged, or came of a request that failed. */
+/* Make the disk work again. Acknowledged data must be there. */
 static void expect_works_again(struct unit *u, struct load *l, const char *table)
 {
 	assert_ok(backend_dm_reload(u->path, table));
@@ -172,10 +173,10 @@ static void expect_works_again(struct unit *u, struct load *l, const char *table
 	l->failed = 0;
 	load_until(l, &l->ok, ROUND);
 	load_expect_ok(l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
-/* Requests of all kinds end well or not. */
+/* Requests of all types succeed or fail. */
 static void fails_intermittently(void **state)
 {
 	struct unit *u = *state;
@@ -184,14 +185,14 @@ static void fails_intermittently(void **state)
 
 	open_linear(u, &tables);
 	start_load(&l, u, LOAD_ALL);
-	assert_ok(backend_dm_reload(u->path, tables.up_and_down));
+	assert_ok(backend_dm_reload(u->path, tables.intermittent));
 	load_until(&l, &l.failed, ROUND);
 	load_until(&l, &l.ok, ROUND);
 	load_until(&l, &l.failed, 1);
 	expect_works_again(u, &l, tables.works);
 }
 
-/* As dmsetup remove --force does it: all reads and writes that follow fail. */
+/* As after dmsetup remove --force all further reads and writes fail. */
 static void removed_by_force(void **state)
 {
 	struct unit *u = *state;
@@ -217,7 +218,7 @@ static int detach_loop(void *path)
 	return ret;
 }
 
-/* losetup -d goes through, but the device stays as long as somebody has it open. */
+/* losetup -d succeeds, but takes effect when the device is closed. */
 static void loop_detached_under_load(void **state)
 {
 	struct unit *u = *state;
@@ -228,7 +229,7 @@ static void loop_detached_under_load(void **state)
 	load_during(&l, detach_loop, u->path);
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 static int unplug_scsi(void *path)
@@ -236,7 +237,7 @@ static int unplug_scsi(void *path)
 	return backend_scsi_attribute(path, "delete", "1");
 }
 
-/* All requests end, and all that follow fail. */
+/* All requests complete, and all later ones fail. */
 static void scsi_disk_unplugged_under_load(void **state)
 {
 	struct unit *u = *state;
@@ -248,11 +249,11 @@ static void scsi_disk_unplugged_under_load(void **state)
 	load_until(&l, &l.failed, ROUND);
 	load_drain(&l);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, l.buf, PAGE), VIRTIO_BLK_S_IOERR);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 /*
- * Disks that hang and come back.
+ * Disks that hang and recover.
  */
 
 struct hang {
@@ -265,7 +266,7 @@ static const struct hang scsi = { .scsi = true };
 static const struct hang nbd = { .remote = "nbd" };
 static const struct hang nvme_tcp = { .remote = "nvme" };
 
-static const struct hang *hanging;	/* what a failed test has to let go */
+static const struct hang *hanging;	/* to be resumed after a failed test */
 
 static void open_hang(struct unit *u, const struct hang *hang)
 {
@@ -283,18 +284,18 @@ static void open_hang(struct unit *u, const struct hang *hang)
 	}
 }
 
-static int stop(struct unit *u, const struct hang *hang)
+static int suspend(struct unit *u, const struct hang *hang)
 {
 	hanging = hang;
 	if (hang->remote)
 		return backend_remote_do(hang->remote, "stop");
 	if (!hang->scsi)
 		return backend_dm_suspend(u->path);
-	/* Commands get lost, every one of them. */
+	/* All commands are lost. */
 	return backend_scsi_option("every_nth", "-1") ?: backend_scsi_option("opts", "4");
 }
 
-static int go(struct unit *u)
+static int resume(struct unit *u)
 {
 	const struct hang *hang = hanging;
 
@@ -309,28 +310,27 @@ static int go(struct unit *u)
 static int hang_teardown(void **state)
 {
 	if (hanging)
-		go(*state);
+		resume(*state);
 	return unit_teardown(state);
 }
 
 #define TEST_HANG(fn, p)	{ #fn "_on_" #p, fn, unit_setup, hang_teardown, (void *)&(p) }
 
-/* Until no request ends any more. */
-static void load_until_it_hangs(struct load *l)
+/* Run the load until no request has completed for a while. */
+static void load_until_hung(struct load *l)
 {
-	int64_t end = now_ms() + TIMEOUT_MS, still = now_ms();
-	unsigned int ended = 0;
+	unsigned int completed = l->ok + l->failed;
+	int64_t last = now_ms();
 
-	while (now_ms() - still < 2 * QUIET_MS) {
-		assert_true(now_ms() < end);
+	REPEAT_UNTIL(now_ms() - last >= 2 * QUIET_MS) {
 		load_step(l);
-		if (l->ok + l->failed != ended)
-			still = now_ms();
-		ended = l->ok + l->failed;
+		if (l->ok + l->failed != completed)
+			last = now_ms();
+		completed = l->ok + l->failed;
 	}
 }
 
-/* What was in flight and what is asked meanwhile waits, and ends well once the disk is back. */
+/* Requests wait while the disk hangs, and succeed when it has recovered. */
 static void hangs_and_recovers(void **state)
 {
 	struct unit *u = *state;
@@ -342,32 +342,33 @@ static void hangs_and_recovers(void **state)
 	start_load(&l, u, LOAD_FLUSHES);
 	id = unit_alloc(u, VIRTIO_BLK_ID_BYTES);
 	for (i = 0; i < 2; i++) {
-		assert_ok(stop(u, u->param));
-		load_until_it_hangs(&l);
+		assert_ok(suspend(u, u->param));
+		load_until_hung(&l);
 		assert_int_equal(unit_stats(u, 0).inflight, LOAD_DEPTH);
-		assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, id, VIRTIO_BLK_ID_BYTES), VIRTIO_BLK_S_OK);
-		assert_ok(go(u));
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, id, VIRTIO_BLK_ID_BYTES),
+				 VIRTIO_BLK_S_OK);
+		assert_ok(resume(u));
 		load_until(&l, &l.ok, ROUND);
 	}
 	load_expect_ok(&l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
-/* What the owner of a disk that hangs is doing. */
+/* How the owner of a hanging disk uses it. */
 struct owner {
 	const struct hang *hang;
-	unsigned int odd;		/* at odd places of memory, where a helper copies */
+	unsigned int offset;		/* of the memory; misaligned I/O is offloaded */
 	uint64_t pin;
 };
 
 static const struct owner dm_direct_io = { .hang = &dm };
-static const struct owner dm_bounced = { .hang = &dm, .odd = 1 };
+static const struct owner dm_bounced = { .hang = &dm, .offset = 1 };
 static const struct owner dm_pinned = { .hang = &dm, .pin = 4 * MIB };
 static const struct owner scsi_direct_io = { .hang = &scsi };
 static const struct owner nbd_direct_io = { .hang = &nbd };
 static const struct owner nvme_tcp_direct_io = { .hang = &nvme_tcp };
 
-/* An entry of a table of 64-bit numbers in /proc; 0 if there is none. */
+/* Return an entry of a table of 64-bit numbers in /proc, or 0. */
 static uint64_t proc_entry(const char *path, uint64_t index)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -384,7 +385,7 @@ static uint64_t frame_of(const void *p)
 	return proc_entry("/proc/self/pagemap", (uintptr_t)p / PAGE) & ((1ULL << 55) - 1);
 }
 
-/* Whether a page of memory is still what a process had: free ones have no such flag. */
+/* Return true if a page frame is in use as process memory. */
 static bool is_in_use(uint64_t frame)
 {
 	enum { KPF_BUDDY = 10, KPF_SWAPBACKED = 14 };
@@ -393,8 +394,8 @@ static bool is_in_use(uint64_t frame)
 	return (flags & BIT64(KPF_SWAPBACKED)) && !(flags & BIT64(KPF_BUDDY));
 }
 
-/* An owner with nothing that outlives it: has reads in flight, says into which pages, and waits to be killed. */
-static void own(struct unit *u, const struct owner *owner, int up)
+/* Own a device with reads in flight, report their page frames and wait for SIGKILL. */
+static void own_and_wait(struct unit *u, const struct owner *owner, int up)
 {
 	static struct blk_request req[LOAD_DEPTH];
 	struct unit *own = calloc(1, sizeof(*own));
@@ -411,22 +412,23 @@ static void own(struct unit *u, const struct owner *owner, int up)
 	unit_attach(own);
 	unit_requests(req, LOAD_DEPTH, &own->vq[0]);
 	buf = unit_alloc(own, (LOAD_DEPTH + 1) * PAGE);
-	/* With the pages in place, and in the queue's cache if it has one. */
+	/* Fault the pages in, and into the cache of pinned pages if there is one. */
 	child_check(unit_io(own, VIRTIO_BLK_T_IN, 0, buf, LOAD_DEPTH * PAGE) == VIRTIO_BLK_S_OK);
-	child_check(!stop(u, owner->hang));
+	child_check(!suspend(u, owner->hang));
 	for (i = 0; i < LOAD_DEPTH; i++) {
-		unit_submit_one(own, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE + owner->odd, PAGE);
+		unit_submit_one(own, &req[i], VIRTIO_BLK_T_IN, i * 8,
+				buf + i * PAGE + owner->offset, PAGE);
 		frame[i] = frame_of(buf + i * PAGE);
 	}
 	expect_inflight(own, 0, LOAD_DEPTH);
-	/* The helper of a request that is in flight is a moment from where it waits. */
+	/* The offloaded request waits in the disk a little after it is in flight. */
 	usleep(QUIET_MS * 1000);
 	child_check(write(up, frame, sizeof(frame)) == sizeof(frame));
 	for (;;)
 		pause();
 }
 
-/* Whether a process that is about to end has let go of its memory. */
+/* Return true if an exiting process has its address space. */
 static bool has_memory(pid_t pid)
 {
 	char path[64], line[128];
@@ -443,8 +445,8 @@ static bool has_memory(pid_t pid)
 }
 
 /*
- * The owner of a disk that hangs is killed.  Its memory is nobody else's as long as the disk may write there; once the
- * disk is back the owner is gone, and nothing is left of it.
+ * The owner of a hanging disk is killed. Its pages are not freed before the disk
+ * recovers. Then the owner exits and no worker is left.
  */
 static void owner_killed_while_disk_hangs(void **state)
 {
@@ -452,7 +454,6 @@ static void owner_killed_while_disk_hangs(void **state)
 	const struct owner *owner = u->param;
 	uint64_t frame[LOAD_DEPTH];
 	unsigned int i;
-	int64_t end;
 	pid_t pid;
 	int up[2];
 
@@ -461,30 +462,26 @@ static void owner_killed_while_disk_hangs(void **state)
 	hanging = owner->hang;
 	pid = child_fork();
 	if (!pid)
-		own(u, owner, up[1]);
+		own_and_wait(u, owner, up[1]);
 	close(up[1]);
 	assert_int_equal(read(up[0], frame, sizeof(frame)), sizeof(frame));
 	close(up[0]);
 	assert_ok(kill(pid, SIGKILL));
-	end = now_ms() + TIMEOUT_MS;
-	while (has_memory(pid)) {
-		assert_true(now_ms() < end);
-		usleep(1000);
-	}
-	usleep(QUIET_MS * 1000);
-	assert_int_equal(worker_count(pid), 2);
+	WAIT_UNTIL(!has_memory(pid));
+	ASSERT_NEVER(worker_count(pid) != 2);
 	for (i = 0; i < LOAD_DEPTH; i++)
 		assert_true(is_in_use(frame[i]));
-	assert_ok(go(u));
+	assert_ok(resume(u));
 	assert_int_equal(child_wait(pid), 256 + SIGKILL);
 	expect_workers(pid, 0);
-	/* The next owner finds everything as it should be. */
+	/* The disk works for the next owner. Its blocks may be larger than a sector. */
 	unit_start(u, 1, RING);
-	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, unit_alloc(u, PAGE), PAGE), VIRTIO_BLK_S_OK);
-	expect_given_back(u);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, unit_alloc(u, PAGE), PAGE),
+			 VIRTIO_BLK_S_OK);
+	expect_released(u);
 }
 
-/* The server is killed: requests fail, and the disk can be had anew. */
+/* Requests fail when the server is killed, and the disk works with the next server. */
 static void nbd_server_killed(void **state)
 {
 	struct unit *u = *state;
@@ -504,7 +501,7 @@ static void nbd_server_killed(void **state)
 	l.failed = 0;
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 /*
@@ -548,7 +545,7 @@ struct quota {
 
 static const struct quota quota_ext4 = { "ext4", 32, 0 };
 static const struct quota quota_ext4_direct = { "ext4", 32, O_DIRECT };
-static const struct quota quota_xfs_direct = { "xfs", 320, O_DIRECT };
+static const struct quota quota_xfs_direct = { "xfs", 48, O_DIRECT };
 
 static void set_quota(const char *device, unsigned int mib)
 {
@@ -557,7 +554,7 @@ static void set_quota(const char *device, unsigned int mib)
 	assert_ok(quotactl(QCMD(Q_SETQUOTA, USRQUOTA), device, OWNER_UID, (void *)&limit));
 }
 
-/* Writes a sparse file of 16 MiB from its start; how many steps went well before the first that did not. */
+/* Write a sparse file of 16 MiB from its start. Return the number of steps that succeeded. */
 static unsigned int fill(struct unit *u, uint8_t *buf)
 {
 	enum { STEP = 256 * 1024 };
@@ -571,7 +568,7 @@ static unsigned int fill(struct unit *u, uint8_t *buf)
 	return i;
 }
 
-/* A quota of the owner's holds: what is beyond fails, until there is more to have. */
+/* Writes beyond the owner's quota fail, until it is increased. */
 static void owner_has_a_quota(void **state)
 {
 	struct unit *u = *state;
@@ -620,25 +617,25 @@ static void owner_has_a_quota(void **state)
 }
 
 /*
- * Want of memory: a cgroup that may have less than the guest's memory, and a swap device.
+ * Memory pressure: a cgroup with less memory than the guest, and a swap device.
  */
 
 #define SWAPPED		(16 * MIB)
 #define CHUNK		(64 * KIB)
 #define CHUNKS		(SWAPPED / CHUNK)
 
-struct want {
-	bool private;		/* guest memory is the owner's alone */
-	bool cached;		/* the disk is a file whose pages can be swapped out too */
+struct pressure {
+	bool private;		/* guest memory is private */
+	bool cached;		/* the disk is a memfd, which is swapped out, too */
 	uint64_t pin;
 };
 
-static const struct want shared_memory = { 0 };
-static const struct want private_memory = { .private = true };
-static const struct want pinned_memory = { .private = true, .pin = 4 * MIB };
-static const struct want shared_memory_and_disk = { .cached = true };
+static const struct pressure shared_memory = { 0 };
+static const struct pressure private_memory = { .private = true };
+static const struct pressure pinned_memory = { .private = true, .pin = 4 * MIB };
+static const struct pressure shared_memory_and_disk = { .cached = true };
 
-static long pages_swapped(const char *way)
+static long pages_swapped(const char *counter)
 {
 	char line[128];
 	long nr = -1;
@@ -647,8 +644,8 @@ static long pages_swapped(const char *way)
 	f = fopen("/proc/vmstat", "re");
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f))
-		if (!strncmp(line, way, strlen(way)))
-			nr = atol(line + strlen(way));
+		if (!strncmp(line, counter, strlen(counter)))
+			nr = atol(line + strlen(counter));
 	fclose(f);
 	return nr;
 }
@@ -663,16 +660,18 @@ static void do_chunks(struct unit *u, struct blk_request *req, uint32_t type, ui
 		if (i >= LOAD_DEPTH)
 			expect_end(r, VIRTIO_BLK_S_OK, type == VIRTIO_BLK_T_IN ? CHUNK + 1 : 1);
 		if (i < CHUNKS)
-			unit_submit_one(u, r, type, i * (CHUNK / SECTOR_SIZE), buf + i * CHUNK, CHUNK);
+			unit_submit_one(u, r, type, i * (CHUNK / SECTOR_SIZE), buf + i * CHUNK,
+					CHUNK);
 	}
 }
 
 static void guest_memory_is_swapped(void **state)
 {
 	struct unit *u = *state;
-	const struct want *want = u->param;
-	/* With more on its way to a slow machine's swap device the cgroup has no page left to reclaim. */
-	struct null_blk spec = { .size_mib = SWAPPED / MIB }, swap = { .size_mib = 128, .queue_depth = 2 };
+	const struct pressure *pressure = u->param;
+	struct null_blk spec = { .size_mib = SWAPPED / MIB };
+	/* A deeper queue can have all pages of the cgroup under writeback. */
+	struct null_blk swap = { .size_mib = 128, .queue_depth = 2 };
 	struct guest_region *region = &u->mem.region[0];
 	struct blk_request req[LOAD_DEPTH];
 	char path[BACKEND_PATH_MAX];
@@ -681,17 +680,18 @@ static void guest_memory_is_swapped(void **state)
 
 	assert_ok(backend_null(path, &swap));
 	assert_ok(backend_swap(path));
-	if (want->private)
+	if (pressure->private)
 		assert_ptr_equal(mmap(region->host, region->size, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), region->host);
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+				 region->host);
 	unit_write(CGROUP "/memory.max", "10M");
 	unit_write(CGROUP "/cgroup.procs", "0");
-	if (want->cached)
+	if (pressure->cached)
 		unit_memfd(u, SWAPPED);
 	else
 		unit_null(u, &spec, O_RDWR | O_DIRECT);
 	unit_open(u, FEATURES);
-	unit_pin_limit(u, want->pin);
+	unit_pin_limit(u, pressure->pin);
 	unit_vqs(u, 1, RING);
 	unit_attach(u);
 	unit_requests(req, LOAD_DEPTH, &u->vq[0]);
@@ -703,12 +703,12 @@ static void guest_memory_is_swapped(void **state)
 	expect_pattern(buf, SWAPPED, 0, 1);
 	print_message("pages swapped out: %ld, in: %ld\n", pages_swapped("pswpout ") - out,
 		      pages_swapped("pswpin ") - in);
-	/* The writes and the reads find more than half of it swapped out. */
+	/* Writes and reads find more than half of the memory swapped out. */
 	assert_true(pages_swapped("pswpout ") - out > (long)(SWAPPED / PAGE));
 	assert_true(pages_swapped("pswpin ") - in > (long)(SWAPPED / PAGE / 2));
 	vhost_blk_close(&u->dev);
 	expect_workers(getpid(), 0);
-	/* What is swapped out comes back when its device goes, and does not fit. */
+	/* The limit is too low for swapoff, which swaps all pages in. */
 	cgroup_leave();
 	unit_write(CGROUP "/memory.max", "max");
 }
@@ -719,7 +719,7 @@ static void guest_memory_is_swapped(void **state)
 
 static const bool bound = true, unbound = false;
 
-static int take_cpu_away_and_back(void *arg)
+static int cpu_off_and_on(void *arg)
 {
 	static const char * const online[] = { "0", "1" };
 	unsigned int i;
@@ -736,7 +736,7 @@ static int take_cpu_away_and_back(void *arg)
 	return ret;
 }
 
-/* The CPU that workers run on goes, again and again: they go on elsewhere. */
+/* The CPU of the workers goes offline repeatedly. They continue on the other one. */
 static void cpu_offline_under_load(void **state)
 {
 	struct null_blk spec = { .size_mib = 8, .delay_us = 1000, .discard = true };
@@ -747,12 +747,12 @@ static void cpu_offline_under_load(void **state)
 	start_load(&l, u, LOAD_FLUSHES);
 	if (*(const bool *)u->param)
 		assert_ok(unit_set_affinity(u, 0, 2));
-	load_during(&l, take_cpu_away_and_back, NULL);
-	/* Once it is there again, workers can be bound to it again. */
+	load_during(&l, cpu_off_and_on, NULL);
+	/* When it is online again, workers can be bound to it. */
 	assert_ok(unit_set_affinity(u, 0, 2));
 	load_until(&l, &l.ok, ROUND);
 	load_expect_ok(&l);
-	expect_given_back(u);
+	expect_released(u);
 }
 
 static int cpu_teardown(void **state)
