@@ -357,14 +357,16 @@ static void close_with_memory_unmapped(void **state)
 	struct vq_segment data;
 	char *buf;
 
-	unit_slow(u, 200);
+	unit_suspendable(u, DISK_SIZE);
 	unit_start(u, 1, 64);
 	buf = unit_alloc(u, 4 * PAGE);
 	data = unit_segment(u, buf, 4 * PAGE);
+	unit_suspend(u, u->path);
 	assert_ok(blk_add(&u->req, VIRTIO_BLK_T_IN, 0, &data, 1));
 	vq_submit(&u->vq[0]);
 	expect_inflight(u, 0, 1);
 	guest_memory_free(&u->mem);
+	unit_resume_soon(u);
 	vhost_blk_close(&u->dev);
 	expect_workers(getpid(), 0);
 }
