@@ -14,7 +14,7 @@ ROUNDS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
-	modules tests qemu shell bench bench-full instructions guest-instructions profile install \
+	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
 	dkms-install uninstall clean clean-cache
 
 help: ## list the targets
@@ -31,6 +31,9 @@ check: ## run every test (LANES="unit-6.1 guest-6.1 ..." for some)
 
 check-static: ## checkpatch, sparse, W=1, shellcheck, the QEMU series' style
 	@tests/check static series
+
+check-series: ## QEMU builds after each patch of the series (half an hour)
+	@qemu-patches/check --each
 
 check-unit: ## ioctl-level tests on each kernel
 	@tests/check $(KERNELS:%=unit-%)
