@@ -4,16 +4,11 @@
 Each is a context that gives a path, and for a file a block device like the one that the file lies on.
 """
 
-import sys
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 
-TREE = Path(__file__).resolve().parents[1]
-sys.path += [str(TREE / "tests/lib"), str(TREE / "tests/guest")]
-
-from backend import mounted  # noqa: E402
-from disks import null_disk  # noqa: E402
-from host import shell  # noqa: E402
+from tests.lib.disks import mounted, null_disk
+from tests.lib.host import shell
 
 FILE_MEBIBYTES = 256
 # null_blk makes no more queues than the host has CPUs.
@@ -39,7 +34,7 @@ def file_on(filesystem):
 
 
 # What it is, and the context.
-BACKENDS = {
+BACKENDS: dict[str, tuple[str, Callable[..., AbstractContextManager]]] = {
     "null_blk": ("null_blk", block_device),
     "delayed": ("null_blk with a completion delay of 100 µs", lambda: block_device(irqmode=2, completion_nsec=100000)),
     "ext4": ("file on ext4", lambda: file_on("ext4")),

@@ -6,18 +6,18 @@ import shlex
 from collections import namedtuple
 from pathlib import Path
 
-from backends import FILE_MEBIBYTES, TREE
+from bench.backends import FILE_MEBIBYTES
+from tests.lib.host import TREE
 
-# vhost-blk, and what else of it there is to compare, as "vhost-blk, NAME": the options that make it so, which fio's engine
-# and ringcount both take.
+# vhost-blk and its variants, named "vhost-blk, NAME": the options of each, which fio's engine and ringcount both take.
 VARIANTS = {
     "vhost-blk": (),
     "vhost-blk, busy polling": ("--poll_us=50",),
     "vhost-blk, pinned memory": ("--pin=16777216",),
 }
 
-# The same in a guest: properties of the device. It polls for 32 µs by itself; the emulated test host is too slow for that to
-# matter, and a millisecond there is about what 32 µs are elsewhere.
+# The same in a guest: properties of the device. The default of poll-us is 32 µs, which is too short to matter in an
+# emulated test host, where a millisecond is about what 32 µs are elsewhere.
 GUEST_VARIANTS = {
     "vhost-blk": "",
     "vhost-blk, no polling": ",poll-us=0",
@@ -26,8 +26,8 @@ GUEST_VARIANTS = {
 }
 
 VHOST_USER_QUEUES = 7
-VHOST_USER_LIMIT = ("the memory of each job has a descriptor of its own, and a vhost-user message carries eight of them:"
-                    f" {VHOST_USER_QUEUES} queues at most")
+VHOST_USER_LIMIT = ("the memory of each job has a descriptor of its own, and a vhost-user message carries eight of"
+                    f" them: {VHOST_USER_QUEUES} queues at most")
 
 # options(queues) are fio's; of more than queues_max there is nothing to measure, and left_out says why.
 Contestant = namedtuple("Contestant", "options queues_max left_out", defaults=[16, None])

@@ -19,7 +19,7 @@ def sequential(size, bs, what, depth):
     return {f"{size} sequential {what}, depth {depth}": Job(f"--rw={what} --bs={bs} --iodepth={depth}")}
 
 
-JOBS = {}
+JOBS: dict[str, Job] = {}
 for what in "read", "write":
     for depth in 1, 4, 32, 128:
         JOBS |= random(what, depth)

@@ -2,14 +2,11 @@
 """What measuring at ring level and in a guest have in common: fio's part, and the daemon that serves vhost-user."""
 
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests/lib"))
-
-from host import Failure, wait_until  # noqa: E402
+from tests.lib.host import Failure, wait_until
 
 SECONDS = 1  # that fio measures, after half as many that it does not
 PERCENTILES = (50, 99, 99.9)

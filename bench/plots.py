@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The report's pictures, as SVG that is the same for the same figures. Those that would show a single point are not made."""
+"""The report's pictures, as SVG that is the same for the same figures. A picture of a single point is not made."""
 
 from statistics import median
 
 import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
+from bench.jobs import random_name
+from bench.results import OURS, is_ours
 
-from jobs import random_name  # noqa: E402
-from results import OURS, is_ours  # noqa: E402
-
+plt.switch_backend("svg")
 matplotlib.rcParams.update({
     # Text stays text, so that the files are small; no random names, so that they can be compared.
     "svg.fonttype": "none", "svg.hashsalt": "vhost-blk",
@@ -63,7 +62,8 @@ def by_place(places, samples):
 
 
 def latency(results, key, path):
-    lines = {name: by_place(DEPTHS, lambda depth: results.samples(key, random_name("read", depth), name, "mean").values())
+    lines = {name: by_place(DEPTHS, lambda depth: results.samples(
+                 key, random_name("read", depth), name, "mean").values())
              for name in results.contestants(key)}
     return plot_lines(path, lines, "4 KiB random read: mean completion latency", "requests in flight", "µs")
 
@@ -78,8 +78,9 @@ def queues(results, key, path):
 def instructions(results, key, path):
     rows = results.instructions[key]["instructions"]
     jobs = list(dict.fromkeys(row["job"] for row in rows))
-    figure, panels = plt.subplots(len(jobs), sharex=True, squeeze=False, figsize=(7, 0.8 * len(jobs) + 0.32 * len(rows)),
-                                  gridspec_kw={"height_ratios": [sum(row["job"] == job for row in rows) for job in jobs]})
+    heights = [sum(row["job"] == job for row in rows) for job in jobs]
+    figure, panels = plt.subplots(len(jobs), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights},
+                                  figsize=(7, 0.8 * len(jobs) + 0.32 * len(rows)))
     for job, axes in zip(jobs, panels[:, 0]):
         found = results.executed(key, job)
         left = [0] * len(found)

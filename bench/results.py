@@ -35,8 +35,8 @@ class Results:
     """Documents in memory: times and instructions, each by level and backend."""
 
     def __init__(self, documents):
-        self.times = {}
-        self.instructions = {}
+        self.times: dict = {}
+        self.instructions: dict = {}
         for document in documents:
             kind = self.instructions if "instructions" in document else self.times
             key = document["level"], document["backend"]
@@ -61,7 +61,7 @@ class Results:
     def best_rival(self, key, job):
         rivals = {name: median(samples.values()) for name in self.contestants(key) if is_rival(name)
                   if (samples := self.samples(key, job, name, "iops"))}
-        return max(rivals, key=rivals.get, default=None)
+        return max(rivals, key=lambda name: rivals[name], default=None)
 
     def contestants(self, key):
         runs = self.times[key]["runs"] if key in self.times else []
@@ -73,13 +73,14 @@ class Results:
     @staticmethod
     def counts(document):
         """Per I/O, by job and contestant: what was counted, the median of the times it was."""
-        found = {}
+        found: dict = {}
         for row in document.get("counts", []):
             counters = found.setdefault(row["job"], {}).setdefault(row["contestant"], {})
             for name, count in row.items():
                 if name not in ("job", "contestant", "round", "requests"):
                     counters.setdefault(name, []).append(count)
-        return {job: {who: {name: median(counts) for name, counts in counters.items()} for who, counters in rows.items()}
+        return {job: {who: {name: median(counts) for name, counts in counters.items()}
+                      for who, counters in rows.items()}
                 for job, rows in found.items()}
 
     def executed(self, key, job):

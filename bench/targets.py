@@ -4,8 +4,8 @@
 from dataclasses import dataclass, field
 from statistics import median
 
-from jobs import random_name
-from results import OURS, is_ours, spread, total
+from bench.jobs import random_name
+from bench.results import OURS, is_ours, spread, total
 
 NULL_BLK = "null_blk"
 GUEST = "guest", NULL_BLK
@@ -69,8 +69,8 @@ def ring_instructions(results, depth, variant, goal):
     rows = results.executed(RING, job)
     beside = [f"with fio as driver {spread(executed_ratio(rows.get(variant), rows.get(LIMIT)))}",
               f"IOPS {spread(results.ratios(RING, job, variant, LIMIT))}"]
-    return Target(f"ring, instructions against fio's io_uring on the disk: {job}" + variant.removeprefix(OURS), goal, False,
-                  executed_ratio(rows.get(f"{variant}, {DRIVER}"), rows.get(LIMIT)), "; ".join(beside))
+    return Target(f"ring, instructions against fio's io_uring on the disk: {job}" + variant.removeprefix(OURS),
+                  goal, False, executed_ratio(rows.get(f"{variant}, {DRIVER}"), rows.get(LIMIT)), "; ".join(beside))
 
 
 def queues_instructions(results):
@@ -100,8 +100,9 @@ def file_iops(results):
 
 def idle(results):
     found = results.times[RING].get("idle", {}) if RING in results.times else {}
-    return [Target(f"ring, how often the workers of an idle device run in 10 s{name.removeprefix(OURS)}", 0, False, [count])
-            for name, count in found.items()] or [Target("ring, how often the workers of an idle device run in 10 s", 0, False)]
+    what = "ring, how often the workers of an idle device run in 10 s"
+    return [Target(what + name.removeprefix(OURS), 0, False, [count])
+            for name, count in found.items()] or [Target(what, 0, False)]
 
 
 def targets(results):

@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from guest import KERNEL_ARGUMENTS, cached
-from host import shell
+from tests.guest.guest import KERNEL_ARGUMENTS, cached
+from tests.lib.host import shell
 
 GRUB = Path("/usr/lib/grub")
 MODULES = "part_msdos ext2 normal linux serial terminal"

@@ -8,8 +8,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import backend
-from host import Failure, expect, expect_soon, explain, shell, unload_module
+from tests.lib import disks as backend
+from tests.lib.host import Failure, expect, expect_soon, explain, shell, unload_module
 
 # From one sector to 1 MiB, most of the requests small.
 MIXED = "bssplit=512/30:1k/15:4k/35:16k/10:64k/6:256k/2:1m/2"

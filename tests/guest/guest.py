@@ -13,8 +13,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from host import PATIENCE, TREE, Failure, shell, tasks, wait_until, workers
-from qmp import Qmp
+from tests.lib.host import PATIENCE, TREE, Failure, shell, tasks, wait_until, workers
+from tests.lib.qmp import Qmp
 
 VHOST = "vhost-blk-pci"
 KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off nokaslr loglevel=5"  # warnings and worse

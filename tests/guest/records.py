@@ -4,7 +4,7 @@
 import hashlib
 import re
 
-from host import Failure
+from tests.lib.host import Failure
 
 BLOCK = 4096
 SLOTS = 64  # records on each disk, written in turn

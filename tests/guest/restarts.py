@@ -5,11 +5,11 @@ import random
 import time
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, held
-from guest import VHOST, Disk, Guest
-from host import expect_soon, load_module
-from records import Records
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, held
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect_soon, load_module
+from tests.guest.records import Records
 
 
 def make_disks(stack, device):

@@ -66,8 +66,11 @@ def expect_soon(what, find, wanted):
 
 
 def expect_text(pattern, text):
-    if not re.search(pattern, text):
+    """Return what the pattern matches in the text, and fail without a match."""
+    found = re.search(pattern, text)
+    if not found:
         raise Failure(f"no {pattern!r} in {text!r}")
+    return found
 
 
 def tasks(directories, pattern, look):

@@ -5,7 +5,7 @@ import json
 import socket
 from contextlib import contextmanager
 
-from host import PATIENCE, Failure, expect_soon, wait_until
+from tests.lib.host import PATIENCE, Failure, expect_soon, wait_until
 
 
 class Refused(Failure):

@@ -3,11 +3,11 @@
 
 from contextlib import contextmanager
 
-import host
-from disks import null_disk
-from host import Failure, expect_text
-from machine import Driver, Machine
-from qmp import Refused
+from tests.lib import host
+from tests.lib.disks import null_disk
+from tests.lib.host import Failure, expect_text
+from tests.qemu.machine import Driver, Machine
+from tests.lib.qmp import Refused
 
 SIZE = 4 << 20  # of the images, in bytes
 SLOT = 4  # of the disk on the PCI bus

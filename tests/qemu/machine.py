@@ -6,8 +6,8 @@ import struct
 import subprocess
 import tempfile
 
-from host import PATIENCE, TREE, Failure, wait_until
-from qmp import Qmp, spoken_to
+from tests.lib.host import PATIENCE, TREE, Failure, wait_until
+from tests.lib.qmp import Qmp, spoken_to
 
 PREFIX = subprocess.run([TREE / "qemu-patches/build"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 

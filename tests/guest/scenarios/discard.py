@@ -4,11 +4,11 @@
 import os
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, check_stats
-from disks import erasable_disk, scsi_disk
-from guest import VHOST, Disk, Guest
-from host import Failure, expect, load_module, shell
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, check_stats
+from tests.lib.disks import erasable_disk, scsi_disk
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import Failure, expect, load_module, shell
 
 MIB = 1 << 20
 SIZE = 48  # MiB, of each disk

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import backend
-import bootdisk
-from checks import check_console, check_left_nothing
-from guest import VHOST, Disk, Guest, cached
-from host import expect, load_module
+from tests.lib import disks as backend
+from tests.guest import bootdisk
+from tests.guest.checks import check_console, check_left_nothing
+from tests.guest.guest import VHOST, Disk, Guest, cached
+from tests.lib.host import expect, load_module
 
 
 def check_boot(guest, firmware):

@@ -3,11 +3,11 @@
 
 from contextlib import ExitStack
 
-import backend
-from checks import (FILL, JOBS_END, check_console, check_identity, check_left_nothing, check_workers, compare_files,
+from tests.lib import disks as backend
+from tests.guest.checks import (FILL, JOBS_END, check_console, check_identity, check_left_nothing, check_workers, compare_files,
                     sum_in_guest, sum_in_host, verify)
-from guest import VHOST, Disk, Guest
-from host import expect, load_module
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, load_module
 
 
 def run(results, device):

@@ -5,10 +5,10 @@ import hashlib
 import os
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, held, verified_load
-from guest import VHOST, Disk, Guest
-from host import expect, expect_soon, load_module
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, held, verified_load
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, expect_soon, load_module
 
 MACHINES = {
     "pc": {"machine": "pc"},

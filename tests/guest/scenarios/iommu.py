@@ -4,10 +4,10 @@
 import re
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, check_workers, sum_in_guest, sum_in_host, verify
-from guest import VHOST, Disk, Guest
-from host import Failure, expect, load_module
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, check_workers, sum_in_guest, sum_in_host, verify
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import Failure, expect, load_module
 
 PROPERTIES = ",iommu_platform=on,disable-legacy=on"
 LOAD = """

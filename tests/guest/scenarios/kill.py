@@ -6,12 +6,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-import backend
-import restarts
-from checks import check_console, check_left_nothing
-from guest import Guest
-from host import expect_soon
-from records import Records
+from tests.lib import disks as backend
+from tests.guest import restarts
+from tests.guest.checks import check_console, check_left_nothing
+from tests.guest.guest import Guest
+from tests.lib.host import expect_soon
+from tests.guest.records import Records
 
 
 def run(results, device):

@@ -5,10 +5,10 @@ import os
 import time
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing
-from guest import VHOST, Disk, Guest
-from host import Failure, cgroup, expect, load_module, tasks, workers
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import Failure, cgroup, expect, load_module, tasks, workers
 
 IOPS = 50
 CPU_PERCENT = 4

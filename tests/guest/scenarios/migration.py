@@ -5,10 +5,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-import backend
-from checks import check_console, check_left_nothing, sum_in_guest, sum_in_host
-from guest import VHOST, Disk, Guest
-from host import expect, expect_text, load_module, wait_until
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, sum_in_guest, sum_in_host
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, expect_text, load_module, wait_until
 
 # For each disk: fio writes and verifies, and a reader compares four pieces of the disk, at 32 MiB, with copies in
 # memory. It does that twice: what was read before a migration's last moment and is found in the page cache after it

@@ -3,10 +3,10 @@
 
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, verify
-from guest import VHOST, Disk, Guest
-from host import expect, expect_soon, load_module
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, verify
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, expect_soon, load_module
 
 OFFERED = 3
 RELOAD = """

@@ -8,10 +8,10 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-from checks import check_left_nothing
-from disks import null_disk
-from guest import VHOST, Disk, Guest
-from host import TREE, Failure, expect, load_module, wait_until, workers
+from tests.guest.checks import check_left_nothing
+from tests.lib.disks import null_disk
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import TREE, Failure, expect, load_module, wait_until, workers
 
 READS = 2000
 LOAD = """# load

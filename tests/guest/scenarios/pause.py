@@ -6,10 +6,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import backend
-from checks import check_console, check_left_nothing, check_workers, verified_load
-from guest import VHOST, Disk, Guest
-from host import expect, expect_soon, load_module, wait_until
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, check_workers, verified_load
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, expect_soon, load_module, wait_until
 
 QUEUES = 2
 

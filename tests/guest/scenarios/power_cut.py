@@ -4,10 +4,10 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-import backend
-from checks import check_console, compare_files_at
-from guest import Disk, Guest
-from host import TREE, expect, load_module, shell
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, compare_files_at
+from tests.guest.guest import Disk, Guest
+from tests.lib.host import TREE, expect, load_module, shell
 
 MEBIBYTES = 48
 LOG_MEBIBYTES = 1024

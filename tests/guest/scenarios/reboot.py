@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The guest reboots by itself, without ado, while it writes."""
 
-import restarts
+from tests.guest import restarts
 
 
 def run(results, device):

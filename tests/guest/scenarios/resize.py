@@ -5,10 +5,10 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-import backend
-from checks import check_console, verified_load
-from guest import Disk, Guest
-from host import expect, expect_soon, load_module, shell, wait_until
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, verified_load
+from tests.guest.guest import Disk, Guest
+from tests.lib.host import expect, expect_soon, load_module, shell, wait_until
 
 OLD, NEW = 16, 24  # MiB
 

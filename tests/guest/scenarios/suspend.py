@@ -4,10 +4,10 @@
 import time
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_left_nothing, check_workers, verified_load, verify
-from guest import VHOST, Disk, Guest, cached
-from host import expect, expect_soon, load_module
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_left_nothing, check_workers, verified_load, verify
+from tests.guest.guest import VHOST, Disk, Guest, cached
+from tests.lib.host import expect, expect_soon, load_module
 
 SUSPEND = """# suspend
 echo mem >/sys/power/state && cat /sys/power/suspend_stats/success

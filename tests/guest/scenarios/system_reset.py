@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The machine is reset from outside while the guest writes."""
 
-import restarts
+from tests.guest import restarts
 
 
 def strike(guest):

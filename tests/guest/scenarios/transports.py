@@ -3,10 +3,10 @@
 
 from contextlib import ExitStack
 
-import backend
-from checks import check_console, check_identity, check_left_nothing, check_workers, sum_in_guest, sum_in_host
-from guest import VHOST, Disk, Guest
-from host import expect, load_module
+from tests.lib import disks as backend
+from tests.guest.checks import check_console, check_identity, check_left_nothing, check_workers, sum_in_guest, sum_in_host
+from tests.guest.guest import VHOST, Disk, Guest
+from tests.lib.host import expect, load_module
 
 # Properties of the device; its PCI device ID, and whether it negotiates VIRTIO_F_VERSION_1.
 PCI = {"legacy": (",disable-legacy=off,disable-modern=on", "0x1001", "0"),

@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import backend
-from checks import FILL, check_console, check_left_nothing, compare_files, sum_in_guest, sum_in_host, verify
-from guest import VHOST, Disk, Guest, cached, load_kvm
-from host import Failure, expect, expect_text, load_module, shell
-from qmp import Refused
+from tests.lib import disks as backend
+from tests.guest.checks import FILL, check_console, check_left_nothing, compare_files, sum_in_guest, sum_in_host, verify
+from tests.guest.guest import VHOST, Disk, Guest, cached, load_kvm
+from tests.lib.host import Failure, expect, expect_text, load_module, shell
+from tests.lib.qmp import Refused
 
 NOBODY = 65534
 DROP = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--inh-caps=-all",

@@ -4,10 +4,10 @@
 import struct
 from pathlib import Path
 
-from disks import ERASED, erasable_disk, null_disk, scsi_disk
-from harness import add_device, disk, driven, make_image, node, refused, test
-from host import expect
-from machine import Machine
+from tests.lib.disks import ERASED, erasable_disk, null_disk, scsi_disk
+from tests.qemu.harness import add_device, disk, driven, make_image, node, refused, test
+from tests.lib.host import expect
+from tests.qemu.machine import Machine
 
 DISCARD, WRITE_ZEROES, SECURE_ERASE = 1 << 13, 1 << 14, 1 << 16
 FIELDS = {  # offset and size in virtio-blk's configuration space

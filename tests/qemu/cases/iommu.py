@@ -4,9 +4,9 @@
 import struct
 import time
 
-from harness import OK, SLOT, disk, node, slow_block_device, test
-from host import expect, expect_text, wait_until
-from machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
+from tests.qemu.harness import OK, SLOT, disk, node, slow_block_device, test
+from tests.lib.host import expect, expect_text, wait_until
+from tests.qemu.machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
 
 FEATURES_OK, NEEDS_RESET = 8, 64  # device status
 VERSION_1, ACCESS_PLATFORM = 1 << 0, 1 << 1  # in the upper half of the features

@@ -3,12 +3,12 @@
 
 from contextlib import contextmanager
 
-from disks import loop_disk
-from harness import FLUSH, OK, disk, driven, make_image, node, refused, slow_block_device, test
-from host import expect, expect_text, wait_until
-from machine import READ, WRITE, Driver, Machine
+from tests.lib.disks import loop_disk
+from tests.qemu.harness import FLUSH, OK, disk, driven, make_image, node, refused, slow_block_device, test
+from tests.lib.host import expect, expect_text, wait_until
+from tests.qemu.machine import READ, WRITE, Driver, Machine
 
-from cases.write_cache import CONFIG_WCE, DIRECT, WRITEBACK, expect_mode
+from tests.qemu.cases.write_cache import CONFIG_WCE, DIRECT, WRITEBACK, expect_mode
 
 ADDRESS = "unix:migration"
 WRITE_ZEROES = 1 << 14

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Properties out of range, and what the geometry becomes."""
 
-from harness import add_device, disk, driven, node, refused, test
-from host import expect
-from machine import Machine
+from tests.qemu.harness import add_device, disk, driven, node, refused, test
+from tests.lib.host import expect
+from tests.qemu.machine import Machine
 
 BLOCK_SIZE = "{} must be a power of 2 between 512 and 2097152"
 

@@ -3,10 +3,10 @@
 
 import os
 
-from harness import SIZE, SLOT, add_device, add_node, disk, make_image, node, refused, remove_device, test
-from disks import null_disk
-from host import expect_text, shell, unload_module
-from machine import PREFIX, Machine
+from tests.qemu.harness import SIZE, SLOT, add_device, add_node, disk, make_image, node, refused, remove_device, test
+from tests.lib.disks import null_disk
+from tests.lib.host import expect_text, shell, unload_module
+from tests.qemu.machine import PREFIX, Machine
 
 
 @test

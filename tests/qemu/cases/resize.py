@@ -3,10 +3,10 @@
 
 import os
 
-from disks import loop_disk
-from harness import IOERR, OK, SIZE, disk, driven, make_image, node, refused, slow_block_device, test
-from host import expect, shell
-from machine import READ, WRITE
+from tests.lib.disks import loop_disk
+from tests.qemu.harness import IOERR, OK, SIZE, disk, driven, make_image, node, refused, slow_block_device, test
+from tests.lib.host import expect, shell
+from tests.qemu.machine import READ, WRITE
 
 ISR, CONFIG_CHANGED = 19, 2
 BLOCK = b"grown to here---" * 32

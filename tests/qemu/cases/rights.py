@@ -7,9 +7,9 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import OK, disk, driven, node, test
-from host import TREE, cgroup, expect, shell, workers
-from machine import READ
+from tests.qemu.harness import OK, disk, driven, node, test
+from tests.lib.host import TREE, cgroup, expect, shell, workers
+from tests.qemu.machine import READ
 
 DROP = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
 

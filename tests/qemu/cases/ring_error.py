@@ -4,9 +4,9 @@
 import struct
 import time
 
-from harness import MQ, OK, disk, driven, node, test, workers
-from host import Failure, expect, expect_soon, expect_text, wait_until
-from machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
+from tests.qemu.harness import MQ, OK, disk, driven, node, test, workers
+from tests.lib.host import Failure, expect, expect_soon, expect_text, wait_until
+from tests.qemu.machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, READ, Driver, Machine
 
 FEATURES_OK, NEEDS_RESET = 8, 64  # device status
 CONFIGURATION_CHANGED = 2  # interrupt status

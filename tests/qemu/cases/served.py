@@ -4,10 +4,10 @@
 import os
 from pathlib import Path
 
-from harness import (FLUSH, IOERR, MQ, OK, RO, SIZE, SLOT, add_device, disk, driven, make_image, node, refused,
+from tests.qemu.harness import (FLUSH, IOERR, MQ, OK, RO, SIZE, SLOT, add_device, disk, driven, make_image, node, refused,
                      slow_block_device, test, workers)
-from host import expect, shell
-from machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, GET_ID, READ, WRITE, Driver, Machine
+from tests.lib.host import expect, shell
+from tests.qemu.machine import ACKNOWLEDGE, DRIVER, DRIVER_OK, GET_ID, READ, WRITE, Driver, Machine
 
 
 @test

@@ -6,12 +6,12 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from disks import null_disk
-from harness import IOERR, MQ, OK, SIZE, add_device, disk, driven, node, refused, test
-from host import expect, expect_text, workers
-from machine import READ, WRITE, Machine
+from tests.lib.disks import null_disk
+from tests.qemu.harness import IOERR, MQ, OK, SIZE, add_device, disk, driven, node, refused, test
+from tests.lib.host import expect, expect_text, workers
+from tests.qemu.machine import READ, WRITE, Machine
 
-from cases.versions import OLD_MODULE
+from tests.qemu.cases.versions import OLD_MODULE
 
 PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
 TRACING = Path("/sys/kernel/tracing")

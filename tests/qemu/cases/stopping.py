@@ -5,10 +5,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from disks import null_disk
-from harness import FLUSH, OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
-from host import expect, expect_soon
-from machine import ACKNOWLEDGE, DRIVER, READ, WRITE, Driver
+from tests.lib.disks import null_disk
+from tests.qemu.harness import FLUSH, OK, SLOT, add_device, disk, driven, node, remove_device, slow_block_device, test, workers
+from tests.lib.host import expect, expect_soon
+from tests.qemu.machine import ACKNOWLEDGE, DRIVER, READ, WRITE, Driver
 
 
 @contextmanager

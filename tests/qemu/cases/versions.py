@@ -3,9 +3,9 @@
 
 import os
 
-from harness import FLUSH, MQ, OK, add_device, disk, driven, node, refused, test
-from host import TREE, expect, expect_text
-from machine import READ, WRITE, Driver, Machine
+from tests.qemu.harness import FLUSH, MQ, OK, add_device, disk, driven, node, refused, test
+from tests.lib.host import TREE, expect, expect_text
+from tests.qemu.machine import READ, WRITE, Driver, Machine
 
 # The module still serves, but is given only what its first release had: the reverse case in the same breath.
 OLD_MODULE = ["env", f"LD_PRELOAD={TREE}/build/tests/qemu/oldmodule.so"]

@@ -3,10 +3,10 @@
 
 from pathlib import Path
 
-from disks import loop_disk, null_disk
-from harness import FLUSH, OK, disk, driven, make_image, node, test
-from host import expect, expect_text
-from machine import WRITE, Driver
+from tests.lib.disks import loop_disk, null_disk
+from tests.qemu.harness import FLUSH, OK, disk, driven, make_image, node, test
+from tests.lib.host import expect, expect_text
+from tests.qemu.machine import WRITE, Driver
 
 CONFIG_WCE = 1 << 11
 WRITEBACK = 32  # offset in the configuration space
