@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.guest.guest import KERNEL_ARGUMENTS, cached
-from tests.lib.host import shell
+from tests.guest.guest import KERNEL_ARGUMENTS
+from tests.lib.host import cached, shell
 
 GRUB = Path("/usr/lib/grub")
 MODULES = "part_msdos ext2 normal linux serial terminal"

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What scenarios have in common: one test's result, and checks of a guest and its disks."""
+"""What scenarios have in common: loads, and checks of a guest and its disks."""
 
 import hashlib
 import os
 import re
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lib import disks as backend
-from tests.lib.host import Failure, expect, expect_soon, explain, shell, unload_module
+from tests.lib.disks import mounted
+from tests.lib.host import Failure, expect, expect_soon, shell, unload_module
 
 # From one sector to 1 MiB, most of the requests small.
 MIXED = "bssplit=512/30:1k/15:4k/35:16k/10:64k/6:256k/2:1m/2"
@@ -97,30 +96,6 @@ cd / && umount /mnt && /sbin/e2fsck -fn DISK >/tmp/e2fsck 2>&1 || cat /tmp/e2fsc
 """
 
 
-class Results:
-    def __init__(self, rounds=None):
-        self.passed = self.failed = 0
-        self.wanted_rounds = rounds
-
-    def rounds(self, default):
-        """How often to repeat what a scenario repeats."""
-        return self.wanted_rounds or default
-
-    @contextmanager
-    def check(self, name):
-        """Count what happens inside as one test; its failure ends the scenario."""
-        start = time.monotonic()
-        try:
-            yield
-        except Exception as error:
-            self.failed += 1
-            print(f"not ok {name}\n{explain(error)}", flush=True)
-            raise
-        else:
-            self.passed += 1
-            print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
-
-
 def check_identity(guest, name, disk):
     """The guest sees the disk that it was given."""
     attributes = "serial size ro queue/logical_block_size queue/write_cache"
@@ -160,7 +135,7 @@ def verify(guest, names, seed):
 
 @contextmanager
 def verified_load(guest, *names):
-    """What happens inside meets disks that are written and read back, and does no harm to the data."""
+    """Have the guest write and read back on these disks meanwhile, and expect the right data."""
     guest.run(LOAD.replace("NAMES", " ".join(names)))
     yield
     guest.run(END_LOAD.replace("NAMES", " ".join(names)))
@@ -185,13 +160,13 @@ def compare_files_at(place, listing):
 def compare_files(path, listing):
     """The file system is sound, and each file has the checksum that the guest printed."""
     shell(f"e2fsck -fn {path}")
-    with backend.mounted(path, "ro,norecovery") as place:
+    with mounted(path, "ro,norecovery") as place:
         compare_files_at(place, listing)
 
 
 def held(guest):
     """The workers, and how many descriptors QEMU has open."""
-    return [name for name, _ in guest.workers()], len(os.listdir(f"/proc/{guest.process.pid}/fd"))
+    return guest.worker_names(), len(os.listdir(f"/proc/{guest.process.pid}/fd"))
 
 
 def check_console(guest, failing="none", since=0):

@@ -5,12 +5,10 @@ import os
 import shlex
 import statistics
 import sys
-from contextlib import ExitStack
-from pathlib import Path
 
-from tests.lib import disks as backend
 from tests.guest.guest import Disk, Guest
-from tests.lib.host import Failure, accelerator, load_module
+from tests.lib.disks import null_block
+from tests.lib.host import Failure, accelerator
 
 MEBIBYTES = 256
 ROUNDS = 3
@@ -52,7 +50,7 @@ def command_line(command):
 
 def measure(guest):
     """Rounds of the same load on one disk and then on the other, so that both meet the same noise."""
-    results = {(name, depth): [] for depth in LOADS for name in ("vda", "vdb")}
+    results: dict = {(name, depth): [] for depth in LOADS for name in ("vda", "vdb")}
     for seed in range(ROUNDS):
         for depth, size in LOADS.items():
             for name in ("vda", "vdb"):
@@ -87,12 +85,9 @@ def show_threads(guest):
 
 
 def main():
-    with ExitStack() as stack:
-        load_module()
-        disks = [Disk(stack.enter_context(backend.null_block(MEBIBYTES)), "vhost"),
-                 Disk(stack.enter_context(backend.null_block(MEBIBYTES)), "plain", "virtio-blk-pci")]
-        progress("booting a guest (about 10 s)")
-        guest = stack.enter_context(Guest(disks))
+    progress("booting a guest (about 10 s)")
+    with (null_block(MEBIBYTES) as path, null_block(MEBIBYTES) as plain_path,
+          Guest([Disk(path, "vhost"), Disk(plain_path, "plain", "virtio-blk-pci")]) as guest):
         seen = guest.run(DISKS).splitlines()
         progress("writing and reading back on both disks (about 40 s)")
         results = measure(guest)

@@ -2,28 +2,20 @@
 """A guest: QEMU with disks, and a way to run shell scripts inside and to look at it from its host."""
 
 import base64
-import functools
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lib.host import PATIENCE, TREE, Failure, shell, tasks, wait_until, workers
-from tests.lib.qmp import Qmp
+from tests.lib.host import PATIENCE, Failure, cached, cpu_time, load_module, shell, tasks
+from tests.lib.machine import Machine
 
 VHOST = "vhost-blk-pci"
 KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off nokaslr loglevel=5"  # warnings and worse
-
-
-@functools.cache
-def cached(script):
-    """The directory in the cache that one of the tree's scripts answers for."""
-    return shell(f"{TREE}/{script}")
 
 
 def load_kvm():
@@ -31,9 +23,17 @@ def load_kvm():
         shell("modprobe kvm-amd || modprobe kvm-intel")
 
 
-def cpu_time(task):
-    """CPU time in seconds of a thread, given by its directory in /proc."""
-    return int((task / "schedstat").read_text().split()[0]) / 1e9
+def nested(options):
+    """The arguments of blockdev-add that mean the same as these of -blockdev."""
+    found: dict = {}
+    for option in options.split(","):
+        name, _, value = option.partition("=")
+        *outer, last = name.split(".")
+        place = found
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = {"on": True, "off": False}.get(value, value)
+    return found
 
 
 @dataclass
@@ -56,89 +56,96 @@ class Disk:
         with open(self.path, "rb") as backend:
             return backend.seek(0, os.SEEK_END)
 
-    def arguments(self):
+    def iothread(self):
+        """The QEMU object that serves the disk, or an empty string if the kernel does."""
+        return "" if self.is_vhost() else f"iothread,id=io-{self.serial}"
+
+    def node(self):
         driver = "host_device" if Path(self.path).is_block_device() else "file"
         onoff = {True: "on", False: "off"}
         node = (f"driver={driver},node-name={self.serial},filename={self.path}"
                 f",cache.direct={onoff[self.direct]},read-only={onoff[self.read_only]}{self.node_options}")
+        return node if self.is_vhost() else node + f",aio={'native' if self.direct else 'threads'}"
+
+    def device_arguments(self):
         device = f"{self.device},id={self.serial},drive={self.serial},serial={self.serial},num-queues={self.queues}"
-        if self.is_vhost():
-            return ["-blockdev", node, "-device", device + self.options]
-        # The way QEMU serves a disk best by itself.
-        return ["-object", f"iothread,id=io-{self.serial}",
-                "-blockdev", node + f",aio={'native' if self.direct else 'threads'}",
-                "-device", f"{device},iothread=io-{self.serial}{self.options}"]
+        return device + ("" if self.is_vhost() else f",iothread=io-{self.serial}") + self.options
+
+    def arguments(self):
+        words = ["-blockdev", self.node(), "-device", self.device_arguments()]
+        return words if self.is_vhost() else ["-object", self.iothread(), *words]
 
 
 @dataclass
-class Guest:
-    """Use as "with Guest(...) as guest": boots on entry, and no process of it is left afterwards.
+class Guest(Machine):
+    """Use as "with Guest(...) as guest": the guest boots on entry, and no process of it is left afterwards.
 
-    An incoming one is the target of a migration, and waits for it on entry. When a guest has migrated, the target's
+    With a state, saved by a guest without disks, the guest goes on from there, which takes a fraction of a boot, and
+    the disks are plugged. An incoming guest is the target of a migration. When a guest has migrated, the target's
     Guest is the one to talk to; a script must not be running at that moment, save in the background.
     """
 
-    disks: list
+    disks: list[Disk]
     vcpus: int = 1
-    memory: str = "512M"
+    memory: str = field(default="512M", kw_only=True)
     boot_timeout: int = PATIENCE  # seconds
-    machine: str = "pc"
     from_disk: bool = False  # leave it to the firmware to find a kernel
     kernel_arguments: str = ""
-    arguments: tuple = ()  # more of QEMU's
-    pass_fds: tuple = ()  # descriptors that QEMU inherits
+    state: str = ""
     incoming: bool = False
-    wrapper: tuple = ()  # words before QEMU's
 
     def command(self):
-        qemu, image = cached("qemu-patches/build"), cached("tests/guest/image")
-        command = [*self.wrapper, f"{qemu}/bin/qemu-system-x86_64",
-                   "-machine", self.machine, "-accel", "kvm", "-cpu", "host", "-smp", str(self.vcpus),
-                   "-m", self.memory, "-name", "guest,debug-threads=on", "-nodefaults", "-display", "none",
+        image = cached("tests/guest/image")
+        command = [*super().command(), "-cpu", "host", "-smp", str(self.vcpus), "-name", "guest,debug-threads=on",
                    "-chardev", f"socket,id=console,path={self.directory}/sysrq,server=on,wait=off"
                                f",logfile={self.directory}/console",
-                   "-chardev", f"socket,id=control,path={self.directory}/control,server=on,wait=off",
-                   "-serial", "chardev:console", "-device", "isa-serial,index=1,chardev=control",
-                   "-chardev", f"socket,id=qmp,path={self.directory}/qmp,server=on,wait=off",
-                   "-mon", "qmp,mode=control", *self.arguments]
+                   "-serial", "chardev:console", "-device", "isa-serial,index=1,chardev=control"]
         if not self.from_disk:
             command += ["-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
                         "-append", f"{KERNEL_ARGUMENTS} {self.kernel_arguments}"]
-        if self.incoming:
+        if self.incoming or self.state:
             command += ["-incoming", "defer"]
-        for disk in self.disks:
-            command += disk.arguments()
+        if not self.state:
+            for disk in self.disks:
+                command += disk.arguments()
         return command
 
-    def __enter__(self):
+    def start(self):
         load_kvm()
+        if any(disk.is_vhost() for disk in self.disks):
+            load_module()
         self.directory = tempfile.mkdtemp(prefix="guest.")
-        self.errors = open(f"{self.directory}/errors", "w+")
-        self.connections = ExitStack()
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.errors,
-                                        stderr=self.errors, pass_fds=self.pass_fds)
+        self.control = self.channel("control")
+        self.control.settimeout(1)
         self.received = b""
-        try:
-            self.control = self._connect("control")
-            self.control.settimeout(1)
-            self.qmp = Qmp(self._connect("qmp"), self.evidence)
-            self.qmp.negotiate()
-            if not self.incoming:
-                self.wait_ready()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        super().start()
+
+    def wait_started(self):
+        super().wait_started()
+        if self.state:
+            self.restore(self.state)
+            for number, disk in enumerate(self.disks):
+                self.plug(disk, f"vd{'abcd'[number]}")
+        elif not self.incoming:
+            self.wait_ready()
+
+    def plug(self, disk, name):
+        """Plug a disk, and wait until the guest has it under this name."""
+        if disk.iothread():
+            self.monitor(f"object_add {disk.iothread()}")
+        self.execute("blockdev-add", nested(disk.node()))
+        self.monitor(f"device_add {disk.device_arguments()}")
+        self.run(f"until [ -b /dev/{name} ]; do sleep .1; done")
+
+    def monitor(self, command):
+        """Run a command of the human monitor that prints nothing unless it fails."""
+        printed = self.execute("human-monitor-command", {"command-line": command})
+        if printed:
+            raise Failure(f"{command}: {printed}")
 
     def __exit__(self, *_):
         self.kill()
         shutil.rmtree(self.directory)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.connections.close()
-        self.errors.close()
 
     def die(self):
         """Kill QEMU, and return the lines that the guest had still said."""
@@ -149,29 +156,13 @@ class Guest:
                 self.received += chunk
         return self.received.decode(errors="replace").replace("\r", "").split("\n")
 
-    def _connect(self, name):
-        connection = self.connections.enter_context(socket.socket(socket.AF_UNIX))
-
-        def connected():
-            try:
-                connection.connect(f"{self.directory}/{name}")
-                return True
-            except (FileNotFoundError, ConnectionRefusedError):
-                if self.process.poll() is not None:
-                    raise Failure(f"QEMU did not start{self.evidence()}") from None
-
-        wait_until(connected, lambda: f"QEMU has no socket {name}{self.evidence()}")
-        return connection
-
     def console(self):
         path = Path(self.directory, "console")
         return path.read_text(errors="replace") if path.exists() else ""
 
     def evidence(self):
         """What QEMU and the guest's console said, for a person who looks into a failure."""
-        self.errors.seek(0)
-        text = f"\n--- QEMU (exit status {self.process.poll()})\n{self.errors.read()}"
-        return f"{text}--- the guest's console, last lines\n{self.console()[-10000:]}"
+        return f"{super().evidence()}--- the guest's console, last lines\n{self.console()[-10000:]}"
 
     def stuck(self):
         """What the guest's CPUs, its blocked tasks, and the host's threads that serve it are doing."""
@@ -184,7 +175,7 @@ class Guest:
         def stack(task):
             return (task / "stack").read_text()
 
-        threads = workers(self.process, stack) + tasks(self.threads(), ".*", stack)
+        threads = self.workers(stack) + tasks(self.threads(), ".*", stack)
         text = "".join(f"\n--- the host's thread {name}\n{text}" for name, text in threads)
         with suppress(Failure):
             text += f"\n--- the guest's CPUs\n{self.processors()}"
@@ -196,16 +187,16 @@ class Guest:
     def processors(self):
         """Where each CPU of the guest stands, and which interrupts it has pending and in service."""
         commands = ["info registers -a", *(f"info lapic {cpu}" for cpu in range(self.vcpus))]
-        return "\n".join(self.qmp.execute("human-monitor-command", {"command-line": command}) for command in commands)
+        return "\n".join(self.execute("human-monitor-command", {"command-line": command}) for command in commands)
 
     def rings(self, disk):
         """Whose turn it is: the counters of a disk's queues, and what stands at the heads of their rings."""
         path = f"/machine/peripheral/{disk.serial}/virtio-backend"
         text = f"{self.stats(disk) if disk.is_vhost() else ''}"
         for queue in range(disk.queues):
-            ring = self.qmp.execute("x-query-virtio-queue-status", {"path": path, "queue": queue})
+            ring = self.execute("x-query-virtio-queue-status", {"path": path, "queue": queue})
             for name in "vring-avail", "vring-used":
-                dump = self.qmp.execute("human-monitor-command", {"command-line": f"xp /2hx {ring[name]:#x}"})
+                dump = self.execute("human-monitor-command", {"command-line": f"xp /2hx {ring[name]:#x}"})
                 text += f"\nqueue {queue}, {name}, flags and index: {dump.strip()}"
         return text
 
@@ -262,33 +253,13 @@ class Guest:
             raise Failure(f"in the guest, script \"{first}…\": exit status {status}\n{output}{self.evidence()}")
         return output
 
-    def workers(self):
-        """The threads that serve this guest's disks in the host's kernel, with the CPU time of each."""
-        return workers(self.process, cpu_time)
-
     def stats(self, disk):
         """What the kernel counts of each queue of a disk."""
-        return self.qmp.execute("qom-get", {"path": f"/machine/peripheral/{disk.serial}", "property": "stats"})
+        return self.execute("qom-get", {"path": f"/machine/peripheral/{disk.serial}", "property": "stats"})
 
     def io_threads(self):
         """QEMU's own threads for disks, with the CPU time of each."""
         return tasks(self.threads(), "IO io-.*", cpu_time)
-
-    def threads(self):
-        """The directories in /proc of QEMU's own threads."""
-        return Path(f"/proc/{self.process.pid}/task").glob("*")
-
-    def save(self, path):
-        """Stop the guest and save its state, for others that have its disks and are incoming to go on from."""
-        self.qmp.execute("stop")
-        self.qmp.execute("migrate", {"uri": f"file:{path}"})
-        self.qmp.wait_migration("completed")
-
-    def restore(self, path):
-        self.qmp.execute("migrate-incoming", {"uri": f"file:{path}"})
-        self.qmp.wait_migration("completed")
-        self.qmp.execute("cont")
-        self.qmp.wait_running()
 
     def reboot(self):
         self.send("reboot -f")
@@ -297,10 +268,4 @@ class Guest:
     def power_off(self):
         """Shut the guest down; QEMU has to end by itself and well."""
         self.send("poweroff -f")
-        if self.wait_end():
-            raise Failure(f"QEMU ended badly{self.evidence()}")
-
-    def wait_end(self):
-        """Wait for QEMU to end, and return its exit status."""
-        wait_until(lambda: self.process.poll() is not None, lambda: f"QEMU does not end{self.stuck()}")
-        return self.process.returncode
+        self.wait_end()

@@ -82,7 +82,8 @@ class Records:
                 if block != record(number):
                     raise Failure(f"{name}: record {number} was flushed, but there is {block[:32]!r}; the last one told"
                                   f" of is {self.last[name]}")
-        self.last = dict.fromkeys(self.last, max(map(max, self.slots.values())))
+        last = max(number for numbers in self.slots.values() for number in numbers)
+        self.last = dict.fromkeys(self.last, last)
 
     def read_back(self):
         """The guest reads what the backends hold."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """What tests in Python do to the test host: run commands, load the module, compare."""
 
+import functools
 import os
 import re
 import subprocess
 import time
-import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,17 +18,18 @@ class Failure(Exception):
     """Something did not come out as it should; the text says what."""
 
 
-def explain(error):
-    """What a failed test tells: a Failure its text, anything else where it came from as well."""
-    return str(error) if isinstance(error, Failure) else f"{error!r}\n{''.join(traceback.format_exception(error))}"
-
-
 def shell(command):
     """Run a command in the test host and return what it prints."""
     done = subprocess.run(command, shell=True, text=True, capture_output=True)
     if done.returncode:
         raise Failure(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
+
+
+@functools.cache
+def cached(script):
+    """The directory in the cache that one of the tree's scripts fills and prints."""
+    return shell(f"{TREE}/{script}")
 
 
 def accelerator():
@@ -71,6 +72,11 @@ def expect_text(pattern, text):
     if not found:
         raise Failure(f"no {pattern!r} in {text!r}")
     return found
+
+
+def cpu_time(task):
+    """CPU time in seconds of a thread, given by its directory in /proc."""
+    return int((task / "schedstat").read_text().split()[0]) / 1e9
 
 
 def tasks(directories, pattern, look):

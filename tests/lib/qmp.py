@@ -5,7 +5,7 @@ import json
 import socket
 from contextlib import contextmanager
 
-from tests.lib.host import PATIENCE, Failure, expect_soon, wait_until
+from tests.lib.host import Failure, expect_soon, wait_until
 
 
 class Refused(Failure):
@@ -13,12 +13,12 @@ class Refused(Failure):
 
 
 @contextmanager
-def spoken_to(evidence):
-    """What is inside speaks to QEMU over a socket: an end that is silent or gone is a Failure."""
+def as_failure(evidence):
+    """Make a Failure with evidence() of an error of a socket to QEMU, such as silence or an end that is gone."""
     try:
         yield
     except OSError as error:
-        raise Failure(f"QEMU: {error}: {evidence()}") from None
+        raise Failure(f"QEMU: {error}{evidence()}") from None
 
 
 class Qmp:
@@ -26,7 +26,6 @@ class Qmp:
 
     def __init__(self, connection, evidence):
         self.socket, self.evidence = connection, evidence
-        self.socket.settimeout(PATIENCE)
         self.stream = connection.makefile()
         self.events = []
 
@@ -39,16 +38,16 @@ class Qmp:
         self.socket.close()
 
     def _receive(self):
-        with spoken_to(self.evidence):
+        with as_failure(self.evidence):
             line = self.stream.readline()
         if not line:
-            raise Failure(f"QEMU ended: {self.evidence()}")
+            raise Failure(f"QEMU ended{self.evidence()}")
         return json.loads(line)
 
     def execute(self, command, arguments=None, fd=None):
         """Run a command, sending a file descriptor along if there is one, and return its answer."""
         text = json.dumps({"execute": command, "arguments": arguments or {}})
-        with spoken_to(self.evidence):
+        with as_failure(self.evidence):
             socket.send_fds(self.socket, [text.encode()], [] if fd is None else [fd])
         while True:
             answer = self._receive()
@@ -72,9 +71,9 @@ class Qmp:
         """Wait until the migration is in that state, and return what QEMU tells of it."""
         states = {wanted, "failed", "completed", "cancelled"}
         found = wait_until(lambda: (now := self.execute("query-migrate")).get("status") in states and now,
-                           lambda: f"no state {wanted} of the migration: {self.evidence()}")
+                           lambda: f"no state {wanted} of the migration{self.evidence()}")
         if found["status"] != wanted:
-            raise Failure(f"migration: {found} instead of {wanted}: {self.evidence()}")
+            raise Failure(f"migration: {found} instead of {wanted}{self.evidence()}")
         return found
 
     def wait_running(self):

@@ -1,30 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the test cases share: how they are told apart from helpers, images, and steps that many of them take."""
+"""What the tests share: images, the disk's arguments, and steps that many of them take."""
 
 from contextlib import contextmanager
 
-from tests.lib import host
 from tests.lib.disks import null_disk
 from tests.lib.host import Failure, expect_text
-from tests.qemu.machine import Driver, Machine
+from tests.lib.machine import Qtest
 from tests.lib.qmp import Refused
+from tests.lib.virtio_blk import Driver, LegacyPci
 
 SIZE = 4 << 20  # of the images, in bytes
 SLOT = 4  # of the disk on the PCI bus
 RO, FLUSH, MQ = 1 << 5, 1 << 9, 1 << 12  # virtio-blk's feature bits
-OK, IOERR = 0, 1  # status of a request
-
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 @contextmanager
 def refused(pattern):
-    """What is inside is refused, with this error."""
+    """Expect that QEMU refuses a command inside, with this error."""
     try:
         yield
     except Refused as error:
@@ -55,8 +47,12 @@ def disk(more="", device="vhost-blk-pci"):
 @contextmanager
 def driven(*arguments, **options):
     """A machine with a disk, and the driver of that disk."""
-    with Machine(*arguments, **options) as machine:
-        yield machine, Driver(machine, SLOT)
+    with Qtest(*arguments, **options) as machine:
+        yield machine, pci_driver(machine)
+
+
+def pci_driver(machine):
+    return Driver(LegacyPci(machine, SLOT))
 
 
 def add_node(machine, **options):
@@ -70,10 +66,5 @@ def add_device(machine, driver="vhost-blk-pci", **properties):
 def remove_device(machine, slot=SLOT):
     machine.execute("device_del", {"id": "vhost"})
     # The guest's part of an ACPI hot unplug is to eject the slot.
-    machine.out(4, 0xAE08, 1 << slot)
+    machine.write_port(4, 0xAE08, 1 << slot)
     machine.wait_event("DEVICE_DELETED", device="vhost")
-
-
-def workers(machine):
-    """The names of the threads in the kernel that serve this machine's disks."""
-    return [name for name, _ in host.workers(machine.process, lambda task: None)]
