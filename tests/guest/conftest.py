@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.guest.guest import VHOST, Disk, Guest
+from tests.guest.guest import VHOST, Disk, Guest, file_memory
 from tests.lib.disks import file_on_ext4, null_block
 
 
@@ -80,10 +80,10 @@ def first_boot():
     with TemporaryDirectory() as place:
         options: dict[str, Any] = {"vcpus": 2, "memory": "256M"}
         start = time.monotonic()
-        with Guest([], **options) as guest:
+        with Guest([], **options, arguments=file_memory(place, options["memory"], "on")) as guest:
             seconds = time.monotonic() - start
-            guest.save(f"{place}/state")
-        yield {**options, "state": f"{place}/state"}, seconds
+            guest.save_template(place)
+        yield {**options, "template": place}, seconds
 
 
 @pytest.fixture(scope="session")

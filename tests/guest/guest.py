@@ -15,12 +15,20 @@ from tests.lib.host import PATIENCE, Failure, cached, cpu_time, load_module, she
 from tests.lib.machine import Machine
 
 VHOST = "vhost-blk-pci"
-KERNEL_ARGUMENTS = "console=ttyS0 mitigations=off nokaslr loglevel=5"  # warnings and worse
+# Messages are warnings and worse. Without self-tests, certificates and keys a boot takes three quarters of the time.
+KERNEL_ARGUMENTS = ("console=ttyS0 mitigations=off nokaslr loglevel=5 cryptomgr.notests"
+                    " initcall_blacklist=crypto_kdf108_init,load_system_certificate_list,init_encrypted")
 
 
 def load_kvm():
     if not Path("/dev/kvm").exists():
         shell("modprobe kvm-amd || modprobe kvm-intel")
+
+
+def file_memory(directory, size, share):
+    """QEMU's arguments to have the guest's memory in a file: the file itself, or a private copy of what it holds."""
+    return ["-machine", "memory-backend=pc.ram",
+            "-object", f"memory-backend-file,id=pc.ram,size={size},mem-path={directory}/memory,share={share}"]
 
 
 def nested(options):
@@ -80,8 +88,8 @@ class Disk:
 class Guest(Machine):
     """Use as "with Guest(...) as guest": the guest boots on entry, and no process of it is left afterwards.
 
-    With a state, saved by a guest without disks, the guest goes on from there, which takes a fraction of a boot, and
-    the disks are plugged. An incoming guest is the target of a migration. When a guest has migrated, the target's
+    With a template, made by save_template() of a guest without disks, the guest goes on from there, and its disks are
+    plugged. An incoming guest is the target of a migration. When a guest has migrated, the target's
     Guest is the one to talk to; a script must not be running at that moment, save in the background.
     """
 
@@ -91,7 +99,7 @@ class Guest(Machine):
     boot_timeout: int = PATIENCE  # seconds
     from_disk: bool = False  # leave it to the firmware to find a kernel
     kernel_arguments: str = ""
-    state: str = ""
+    template: str = ""  # a directory
     incoming: bool = False
 
     def command(self):
@@ -103,9 +111,11 @@ class Guest(Machine):
         if not self.from_disk:
             command += ["-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
                         "-append", f"{KERNEL_ARGUMENTS} {self.kernel_arguments}"]
-        if self.incoming or self.state:
+        if self.incoming or self.template:
             command += ["-incoming", "defer"]
-        if not self.state:
+        if self.template:
+            command += file_memory(self.template, self.memory, "off")
+        else:
             for disk in self.disks:
                 command += disk.arguments()
         return command
@@ -122,12 +132,19 @@ class Guest(Machine):
 
     def wait_started(self):
         super().wait_started()
-        if self.state:
-            self.restore(self.state)
+        if self.template:
+            self.capabilities(x_ignore_shared=True)
+            self.restore(f"{self.template}/devices")
+            self.capabilities(x_ignore_shared=False)
             for number, disk in enumerate(self.disks):
                 self.plug(disk, f"vd{'abcd'[number]}")
         elif not self.incoming:
             self.wait_ready()
+
+    def save_template(self, directory):
+        """Save the state of a guest whose memory is a file in this directory, beside it."""
+        self.capabilities(x_ignore_shared=True)
+        self.save(f"{directory}/devices")
 
     def plug(self, disk, name):
         """Plug a disk, and wait until the guest has it under this name."""

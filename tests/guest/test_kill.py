@@ -54,7 +54,7 @@ def test_kill(guest, boot_seconds, state, kept, rounds):
     """what was flushed is there, no worker is left"""
     for number in range(rounds):
         # Each goes on from there, as a boot takes much longer.
-        with replace(guest, state="", incoming=True) as victim:
+        with replace(guest, template="", incoming=True) as victim:
             victim.restore(state)
             kill(victim, kept.records, boot_seconds)
         if number % 10 == 9:

@@ -79,11 +79,6 @@ def check_load(guest):
     check_same(guest)
 
 
-def capabilities(guest, **states):
-    guest.execute("migrate-set-capabilities", {"capabilities": [
-        {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()]})
-
-
 def start(source, target, bandwidth=PARAMETERS["max-bandwidth"]):
     uri = f"unix:{target.directory}/migration"
     target.execute("migrate-incoming", {"uri": uri})
@@ -103,7 +98,7 @@ def migrate(source, target):
 @contextmanager
 def target_of(guest, **changes):
     """A second QEMU for the same guest, on the same disks."""
-    with replace(guest, state="", incoming=True, **changes) as target:
+    with replace(guest, template="", incoming=True, **changes) as target:
         yield target
 
 
@@ -116,13 +111,13 @@ def cancelled(guest):
         guest.execute("migrate_cancel")
         guest.qmp.wait_migration("cancelled")
     check_load(guest)
-    capabilities(guest, pause_before_switchover=True)
+    guest.capabilities(pause_before_switchover=True)
     with target_of(guest) as target:
         start(guest, target)
         guest.qmp.wait_migration("pre-switchover")
         guest.execute("migrate_cancel")
         guest.qmp.wait_migration("cancelled")
-    capabilities(guest, pause_before_switchover=False)
+    guest.capabilities(pause_before_switchover=False)
     guest.qmp.wait_running()
     check_load(guest)
 
@@ -130,20 +125,20 @@ def cancelled(guest):
 def refused(guest, property_name, **changes):
     """The target's disk differs from the source's, which finds out when it has given its images away."""
     disks = [replace(guest.disks[0], **changes), *guest.disks[1:]]
-    capabilities(guest, return_path=True)
+    guest.capabilities(return_path=True)
     with target_of(guest, disks=disks) as target:
         start(guest, target)
         guest.qmp.wait_migration("failed")
         target.wait_end(1)
         expect_text(f"vhost-blk: {property_name} differs from that of the migration's source", target.evidence())
-    capabilities(guest, return_path=False)
+    guest.capabilities(return_path=False)
     guest.qmp.wait_running()
     check_load(guest)
 
 
 def through_postcopy(source, target):
     for guest in source, target:
-        capabilities(guest, postcopy_ram=True)
+        guest.capabilities(postcopy_ram=True)
     # Slow, so that much of the memory is still at the source.
     start(source, target, bandwidth=8 << 20)
     source.qmp.wait_migration("active")
@@ -154,7 +149,7 @@ def through_postcopy(source, target):
     check_load(target)
     source.qmp.wait_migration("completed")
     source.kill()
-    capabilities(target, postcopy_ram=False)
+    target.capabilities(postcopy_ram=False)
 
 
 def through_file(source, target, path):

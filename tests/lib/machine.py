@@ -107,6 +107,11 @@ class Machine:
     def worker_names(self):
         return [name for name, _ in self.workers()]
 
+    def capabilities(self, **states):
+        """Switch capabilities of migration on or off."""
+        self.execute("migrate-set-capabilities", {"capabilities": [
+            {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()]})
+
     def save(self, path):
         """Stop the machine and save its state."""
         self.execute("stop")

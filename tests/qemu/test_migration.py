@@ -107,8 +107,7 @@ def test_cancelled_migration():
         queue = driver.queues[0]
         source.fill(0x400000, 48 << 20, 0x55)
         for state in "active", "pre-switchover":
-            source.execute("migrate-set-capabilities", {"capabilities": [
-                {"capability": "pause-before-switchover", "state": state == "pre-switchover"}]})
+            source.capabilities(pause_before_switchover=state == "pre-switchover")
             with Qtest(*node(), *disk(), "-incoming", "defer") as target:
                 start(source, target, 1 << 20 if state == "active" else 0)
                 source.qmp.wait_migration(state)
@@ -126,8 +125,7 @@ def test_failed_migration():
     for name, there in ("num-queues", 2), ("queue-size", 128), ("logical_block_size", 4096):
         target_disk = disk(f",{name}={there}")
         with source_and_target(target_arguments=[*node(), *target_disk]) as (source, target, driver):
-            source.execute("migrate-set-capabilities", {"capabilities": [
-                {"capability": "return-path", "state": True}]})
+            source.capabilities(return_path=True)
             start(source, target)
             expect_text(f"vhost-blk: {name} differs from that of the migration's source", target.fails())
             source.qmp.wait_migration("failed")
@@ -145,8 +143,7 @@ def test_limits_of_the_source():
         expect("status of a read", driver.queues[0].request(READ, 1)[0], OK)
     with source_and_target([*node(), *disk()], [*node(), *lower]) as (source, target, driver):
         driver.start(features=WRITE_ZEROES)
-        source.execute("migrate-set-capabilities", {"capabilities": [
-            {"capability": "return-path", "state": True}]})
+        source.capabilities(return_path=True)
         start(source, target)
         expect_text(f"{maximum} is 1024 here and [0-9]+ at the migration's source", target.fails())
         source.qmp.wait_migration("failed")
