@@ -98,8 +98,9 @@ def boot_seconds(first_boot):
 
 
 @pytest.fixture(scope="module")
-def options():
-    return {}
+def options(booted):
+    """Options of the scenario's guest, which need not boot unless the scenario says so."""
+    return booted
 
 
 @pytest.fixture(scope="module")

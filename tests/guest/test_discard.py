@@ -63,11 +63,6 @@ def disks(device):
                Disk(erasable, "erasable", device, node_options=unmap)]
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def test_boot(guest):
     pass
 

@@ -15,11 +15,6 @@ from tests.lib.host import expect_soon
 
 
 @pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
-@pytest.fixture(scope="module")
 def state():
     with TemporaryDirectory() as place:
         yield f"{place}/state"

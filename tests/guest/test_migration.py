@@ -174,11 +174,6 @@ class Migrating:
 
 
 @pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
-@pytest.fixture(scope="module")
 def migrating(guest):
     with ExitStack() as stack:
         yield Migrating(guest, stack)

@@ -64,11 +64,6 @@ def disks():
         yield [Disk(path, "block", queues=2, options=",worker-cpus=0:1")]
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def test_boot(guest):
     pass
 

@@ -11,6 +11,11 @@ from tests.lib.host import expect
 
 
 @pytest.fixture(scope="module")
+def options():
+    return {}
+
+
+@pytest.fixture(scope="module")
 def disks(device):
     with null_block(64) as block, file_on_ext4(64) as file:
         yield [Disk(block, "block", device), Disk(file, "file", device)]

@@ -12,11 +12,6 @@ from tests.guest.guest import VHOST
 from tests.lib.host import expect, expect_soon, wait_until
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def pause(guest, workers):
     """Stop and go on at some moment."""
     disks, served = guest.disks, guest.disks[0].device == VHOST

@@ -44,11 +44,6 @@ def disks(device, log):
         yield [Disk(path, "logged", device, 2)]
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def test_boot(guest):
     guest.run(START)
 

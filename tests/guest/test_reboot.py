@@ -7,11 +7,6 @@ from tests.guest import restarts
 from tests.guest.checks import check_console, check_left_nothing
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def test_boot(guest):
     pass
 

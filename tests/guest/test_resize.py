@@ -53,11 +53,6 @@ def disks(device):
         yield [Disk(image, "image", device, direct=False), Disk(loop, "loop", device)]
 
 
-@pytest.fixture(scope="module")
-def options(booted):
-    return booted
-
-
 def test_boot(guest, kept):
     guest.run(FILL)
     kept.sums = [sum_of_upper_half(guest, name) for name in ("vda", "vdb")]
