@@ -13,7 +13,7 @@ from tests.lib.host import Failure, cgroup, expect, tasks
 
 pytestmark = pytest.mark.usefixtures("vhost_only")
 
-IOPS = 50
+IOPS = 20
 CPU_PERCENT = 4
 
 LOAD = """# load
