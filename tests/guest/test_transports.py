@@ -32,7 +32,7 @@ def check_mmio(guest, names, modern):
         expect(f"{name}'s transport and VERSION_1", (bus, version_1(guest, name)), ("virtio-mmio", modern))
 
 
-@pytest.fixture(scope="module", params=["PCI", "modern mmio", "legacy mmio"])
+@pytest.fixture(scope="module", params=["PCI", "modern-mmio", "legacy-mmio"])
 def transport(request):
     return request.param
 
@@ -55,7 +55,7 @@ def disks(device, transport, paths):
 def options(transport):
     if transport == "PCI":
         return {}
-    legacy = "true" if transport == "legacy mmio" else "false"
+    legacy = "true" if transport == "legacy-mmio" else "false"
     return {"vcpus": 2, "machine": "microvm", "arguments": ("-global", f"virtio-mmio.force-legacy={legacy}")}
 
 
@@ -68,7 +68,7 @@ def test_identity(guest, transport, disks):
     if transport == "PCI":
         check_pci(guest)
     else:
-        check_mmio(guest, names, "1" if transport == "modern mmio" else "0")
+        check_mmio(guest, names, "1" if transport == "modern-mmio" else "0")
     for name, disk in zip(names, disks):
         check_identity(guest, name, disk)
 
