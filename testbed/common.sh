@@ -25,7 +25,8 @@ as_root() {
 
 # Scripts run side by side, and apt fails at once where another has the lock of its lists.
 apt_alone() { # COMMAND…
-	as_root flock /run/lock/vhost-blk-apt "$@"
+	mkdir -p "$cache"
+	as_root flock "$cache/apt.lock" "$@"
 }
 
 # apt talks on stdout, where our callers print their result.
