@@ -86,13 +86,13 @@ apply_patch() { # TREE PATCH
 patch_source() { # WORK [PATCH…]
 	local file
 
+	mkdir -p "$1/qemu"
 	rm -rf "$1/patched"
 	cp -a "$cache/source/qemu" "$1/patched"
 	for file in "${@:2}"; do
 		apply_patch "$1/patched" "$file" || die "${file##*/} does not apply"
 	done
 	cp "$here/devices.mak" "$1/patched/$devices"
-	mkdir -p "$1/qemu"
 	rsync --recursive --links --perms --checksum --delete "$1/patched/" "$1/qemu/"
 	rm -rf "$1/patched"
 }
