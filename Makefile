@@ -26,10 +26,10 @@ demo: modules ## show a guest doing verified I/O through vhost-blk, set-up inclu
 	@tests/guest/image >/dev/null
 	testbed/run --kernel $(KERNEL) --mem 4G --timeout 900 -- tests/guest/demo
 
-check: ## run every test (LANES="unit-6.1 guest-6.1 ..." for some)
+check: ## run every test, JOBS= lanes at a time (LANES="unit-6.12 guest-6.12 ..." for some)
 	@tests/check $(LANES)
 
-check-static: ## checkpatch, sparse, W=1, shellcheck, the QEMU series' style
+check-static: ## checkpatch, sparse, W=1, shellcheck, flake8, mypy, the style of QEMU's patches
 	@tests/check static series
 
 check-series: ## QEMU builds after each patch of the series (half an hour)
