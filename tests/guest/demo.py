@@ -112,7 +112,7 @@ def main():
 
     heading("Where to go next")
     print('README.md, "On your own host"   give a disk of yours to a guest of yours\n'
-          "make shell                      look around in the test host (KERNEL=6.12 or sid for another kernel)\n"
+          "make shell                      look around in the test host (KERNEL=6.1 or sid for another kernel)\n"
           "make check                      every test\n"
           "make help                       the rest")
 
