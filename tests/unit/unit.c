@@ -361,14 +361,6 @@ void start_on_memfd(struct unit *u, size_t size, unsigned int nr, unsigned int n
 	unit_start(u, nr, num);
 }
 
-void start_on_null_blk(struct unit *u, size_t size, unsigned int nr, unsigned int num)
-{
-	struct null_blk spec = { .size_mib = size / MIB };
-
-	unit_null(u, &spec, O_RDWR | O_DIRECT);
-	unit_start(u, nr, num);
-}
-
 void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned int num)
 {
 	unit_any_disk(u, size);

@@ -133,9 +133,8 @@ void unit_vqs(struct unit *u, unsigned int nr, unsigned int num);
 void unit_attach(struct unit *u);
 void unit_start(struct unit *u, unsigned int nr, unsigned int num);
 void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigned int num);
-/* unit_start() on a memfd, on a null_blk device with O_DIRECT, on unit_any_disk(). */
+/* unit_start() on a memfd, and on unit_any_disk(). */
 void start_on_memfd(struct unit *u, size_t size, unsigned int nr, unsigned int num);
-void start_on_null_blk(struct unit *u, size_t size, unsigned int nr, unsigned int num);
 void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned int num);
 void unit_detach(struct unit *u);
 /* Set a queue's poll timeout, and each queue's limit of pinned memory. */
