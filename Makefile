@@ -80,7 +80,7 @@ modules:
 endif
 
 tests: ## build the ioctl-level tests
-	@testbed/deps build-essential libcmocka-dev e2fsprogs xfsprogs kmod nbd-client nbd-server procps
+	@testbed/deps build-essential libcmocka-dev dosfstools e2fsprogs xfsprogs kmod nbd-client nbd-server procps
 	@$(MAKE) -s -C tests
 
 qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)

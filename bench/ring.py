@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.backends import BACKENDS
 from bench.contestants import VARIANTS, VHOST_USER_QUEUES, command_line, contestants
-from tests.lib.host import TREE, Failure, accelerator, load_module, tasks, wait_until
+from tests.lib.host import TREE, Failure, accelerator, all_tasks, load_module, tasks, wait_until
 from bench.jobs import JOBS, Job, random_name
 from bench.measure import TIMED, fio_figures, fio_options, storage_daemon
 
@@ -59,7 +59,7 @@ def idle_wakeups(command):
         return sum(map(int, re.findall(r"ctxt_switches:\s*(\d+)", (task / "status").read_text())))
 
     def workers():
-        return tasks(Path("/proc").glob("[0-9]*"), r"vhost-\d+-[sc]\d+", switches)
+        return tasks(all_tasks(), r"vhost-\d+-[sc]\d+", switches)
 
     try:
         wait_until(workers, lambda: f"no workers: {command_line(command)}")

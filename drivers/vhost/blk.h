@@ -5,86 +5,66 @@
 
 #include <linux/blkdev.h>
 #include <linux/fs.h>
-#include <linux/kthread.h>
+#include <linux/irq_work.h>
 #include <linux/llist.h>
-#include <linux/memcontrol.h>
 #include <linux/mmu_notifier.h>
-#include <linux/rcuwait.h>
+#include <linux/preempt.h>
 #include <linux/rwsem.h>
-#include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/virtio_blk.h>
 #include <linux/vhost_blk.h>
-#include <linux/workqueue.h>
+#include <linux/wait.h>
 
+#include "blk_req.h"
 #include "compat.h"
 #include "vhost.h"
 
 #define VHOST_BLK_MAX_QUEUES	128
 #define VHOST_BLK_MAX_RING	1024	/* entries */
 /*
- * A chain of VHOST_BLK_MAX_RING descriptors, of which each may cross from one
+ * A chain of VHOST_BLK_MAX_RING descriptors, each of which may cross from one
  * memory region into the next.
  */
 #define VHOST_BLK_MAX_IOV	(2 * VHOST_BLK_MAX_RING)
-/* Requests fetched, and used entries written, under one hold of vq->mutex. */
+/* Requests fetched, and used entries added, under one hold of vq->mutex. */
 #define VHOST_BLK_BATCH		32
-/* Segments or ranges that a request holds without an allocation. */
-#define VHOST_BLK_INLINE_SEGS	8
-/*
- * For what a guest can have allocated: the owner is charged for it, who is
- * neither killed for want of memory nor fills the kernel's log.
- */
-#define VHOST_BLK_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
-/* Type of a request whose header could not be read. */
-#define VHOST_BLK_T_NONE	U32_MAX
-/* Ranges in a request: the most that a Linux guest merges into one. */
-#define VHOST_BLK_MAX_RANGES	256
-
-/*
- * Bounds of VHOST_SET_VRING_BUSYLOOP_TIMEOUT: a dead owner's memory is kept for
- * so long after its last request, and no guest answers faster than the minimum.
- */
-#define VHOST_BLK_POLL_MAX_US	10000u
-#define VHOST_BLK_POLL_MIN_NS	((u64)4 * NSEC_PER_USEC)
-/* cpu_relax() between two looks at the ring. */
-#define VHOST_BLK_POLL_PAUSES	8
-
-/* Requests submitted before the guest is told of those that completed. */
-#define VHOST_BLK_HOLD_MAX	16u
-/* Most times in turn that these are not tried because they did not pay. */
-#define VHOST_BLK_HOLD_BACKOFF	1023u
-#define VHOST_BLK_GIVE_WAY_BACKOFF 63u
-
-/* Times that serving a batch takes, for which a guest is left its CPU. */
-#define VHOST_BLK_GIVE_WAY_MOST 8u
-
-/* Requests over which it is measured how long one takes. */
-#define VHOST_BLK_NAP_REQS	32u
-/* What a nap lasts: so many of them, and no longer than that. */
-#define VHOST_BLK_NAP_PACES	4u
-#define VHOST_BLK_NAP_MAX_US	4000u
-/* Measures for which it is believed that the guest has several in flight. */
-#define VHOST_BLK_NAP_SEVERAL	16u
-/* So many in turn that bring no two requests are the last for now. */
-#define VHOST_BLK_NAP_POOR	4u
-/* Measures with naps until there is one without them again. */
-#define VHOST_BLK_NAP_MEASURES	256u
-/* Most measures in turn after which naps are not tried. */
-#define VHOST_BLK_NAP_BACKOFF	63u
-
+/* Bytes after which work that may block checks whether it should go on. */
+#define VHOST_BLK_STEP		((u64)SZ_4M)
+/* Bytes of requests in flight, after which a queue fetches no more. */
+#define VHOST_BLK_MAX_BYTES	SZ_16M
 /* Bytes that each queue may keep pinned. */
 #define VHOST_BLK_MAX_PINNED	SZ_1G
+/* Upper bound of VHOST_BLK_SET_COALESCE. */
+#define VHOST_BLK_MAX_COALESCE_US 1000u
+/* Threads of a device that do what may block. */
+#define VHOST_BLK_MAX_OFFLOAD_TASKS 64
 
-struct vhost_blk_pin;
-struct vhost_blk_queue;
+/* Offloaded requests of one kind do not wait for those of another. */
+enum vhost_blk_offload_kind {
+	VHOST_BLK_OFFLOAD_READ,		/* and flush */
+	VHOST_BLK_OFFLOAD_WRITE,	/* also waits while a file system is frozen */
+	VHOST_BLK_OFFLOAD_RANGE,	/* discard, write zeroes, secure erase */
+	VHOST_BLK_OFFLOAD_KINDS
+};
 
-/* Helpers of one kind do not wait for those of another. */
-enum vhost_blk_helper {
-	VHOST_BLK_HELP_READ,	/* and flush */
-	VHOST_BLK_HELP_WRITE,	/* also waits while a file system is frozen */
-	VHOST_BLK_HELP_RANGE,	/* discard, write zeroes, secure erase */
-	VHOST_BLK_HELPERS
+/**
+ * struct vhost_blk_offload - the tasks of a device that do what may block
+ * @lock:	protects all members and each queue's count of offloads
+ * @pending:	requests that wait for a task, by kind
+ * @active:	tasks that work on a request, by kind
+ * @tasks:	all tasks
+ * @idle:	those that wait for a request
+ * @nr_tasks:	number of @tasks, including those that are being created
+ * @killed:	requests are ended with an error instead
+ */
+struct vhost_blk_offload {
+	spinlock_t lock; /* protects all members */
+	struct list_head pending[VHOST_BLK_OFFLOAD_KINDS];
+	unsigned int active[VHOST_BLK_OFFLOAD_KINDS];
+	struct list_head tasks;
+	struct list_head idle;
+	unsigned int nr_tasks;
+	bool killed;
 };
 
 /**
@@ -94,19 +74,18 @@ enum vhost_blk_helper {
  * @readonly:	@file is not open for writing
  * @direct:	@file is open with O_DIRECT
  * @nowait:	@file can be asked not to block (IOCB_NOWAIT)
- * @async:	reads and writes can be tried without a helper: they do not block,
- *		or wait at most for a block device to take them
- * @flush_bio:	a flush is one bio: no page cache lies between us and @bdev
+ * @async:	reads and writes can be tried by the submission worker: they do not
+ *		block, or wait at most for a block device to take them
+ * @flush_bio:	a flush is one bio: there is no page cache before @bdev
+ * @dsync:	IOCB_DSYNC makes a write durable
  * @dio_mask:	bits that must be clear in the address and the length of each
- *		segment for direct I/O to take it
+ *		segment for direct I/O to take it; a hint
+ * @wb_err:	errors of writing back the page cache, as of the attach
+ * @flush_err:	the first error of a flush of a buffered backend, or 0
  * @fsize:	no byte of a file is written beyond, by RLIMIT_FSIZE of the process
  *		that attached the backend
  * @ioprio:	its I/O priority
  * @limits:	of the requests that carry ranges
- * @helpers:	run what may block, see vhost_blk_req_help()
- * @blkcg_css:	its block cgroup
- * @memcg:	its memory cgroup, NULL if there are none
- * @cred:	its credentials, which all work on @file is done with
  */
 struct vhost_blk_backend {
 	struct file *file;
@@ -116,127 +95,37 @@ struct vhost_blk_backend {
 	bool nowait;
 	bool async;
 	bool flush_bio;
+	bool dsync;
 	unsigned int dio_mask;
+	errseq_t wb_err;
+	int flush_err;
 	u64 fsize;
 	u16 ioprio;
 	struct vhost_blk_limits limits;
-	struct workqueue_struct *helpers[VHOST_BLK_HELPERS];
-	struct cgroup_subsys_state *blkcg_css;
-	struct mem_cgroup *memcg;
-	const struct cred *cred;
 };
 
 /**
- * struct vhost_blk_range - a part of the backend to discard, zero or erase
- * @sector:	its first sector
- * @nr_sectors:	their number
- * @unmap:	its space may be freed
+ * struct vhost_blk_coalesce_state - whether used entries wait for later ones
+ * @deadline:	when they are added at the latest, in ns; 0 if none waits
+ * @several:	the guest has several requests in flight
+ * @won:	requests came while used entries waited
+ * @skip:	waits that are not to begin
+ * @backoff:	their number after the last wait during which no request came
  */
-struct vhost_blk_range {
-	u64 sector;
-	u32 nr_sectors;
-	bool unmap;
-};
-
-/**
- * struct vhost_blk_req - one request, preallocated for each ring slot
- * @iocb:	the asynchronous attempt
- * @done_node:	link in the done list of @q
- * @help:	runs what the asynchronous attempt left over
- * @q:		the queue it came from
- * @segs:	data segments: @inline_segs, or an allocation if there are more, see
- *		vhost_blk_req_alloc()
- * @ranges:	the same for requests that carry ranges instead of data
- * @nr_segs:	number of @segs or @ranges
- * @pos:	byte offset in the backend
- * @len:	data bytes asked for, or bytes of the list of ranges
- * @copied:	data bytes transferred so far
- * @status:	the status byte in guest memory, NULL if there is none
- * @ret:	bytes moved by the last attempt, or a negative errno
- * @used_len:	bytes written to device-writable buffers if all goes well
- * @head:	index of the chain's first descriptor
- * @type:	VIRTIO_BLK_T_*, or VHOST_BLK_T_NONE
- * @ioprio:	I/O priority
- * @start:	when it was taken off the ring, in ns; 0 if nobody asks
- * @inflight:	fetched and not yet in the used ring; under vq->mutex
- * @final:	@ret is the last word on the request
- * @bounce:	direct I/O cannot take @segs as they are
- * @dsync:	data is durable before the request completes: the device was in
- *		write-through mode when it was fetched, or is by now
- * @freeze:	holds freeze protection of the backend's file system
- * @nr_pins:	number of @pins and @bvecs in use
- * @inline_segs: room for the common request
- * @inline_ranges: the same for ranges
- * @pins:	pinned pages that hold its data while the attempt lasts
- * @bvecs:	the data in them
- */
-struct vhost_blk_req {
-	struct kiocb iocb;
-	struct llist_node done_node;
-	struct work_struct help;
-	struct vhost_blk_queue *q;
-	union {
-		struct iovec *segs;
-		struct vhost_blk_range *ranges;
-	};
-	unsigned int nr_segs;
-	loff_t pos;
-	size_t len;
-	size_t copied;
-	u8 __user *status;
-	ssize_t ret;
-	u32 used_len;
-	u32 type;
-	u64 start;
-	u16 head;
-	u16 ioprio;
-	bool inflight;
-	bool final;
-	bool bounce;
-	bool dsync;
-	bool freeze;
-	u8 nr_pins;
-	union {
-		struct iovec inline_segs[VHOST_BLK_INLINE_SEGS];
-		struct vhost_blk_range inline_ranges[VHOST_BLK_INLINE_SEGS];
-	};
-	struct vhost_blk_pin *pins[VHOST_BLK_INLINE_SEGS];
-	struct bio_vec bvecs[VHOST_BLK_INLINE_SEGS];
-};
-
-/**
- * struct vhost_blk_backoff - something that may pay, and how often to try it
- * @skip:	times not to try it
- * @last:	times it was last time
- */
-struct vhost_blk_backoff {
+struct vhost_blk_coalesce_state {
+	u64 deadline;
+	bool several;
+	bool won;
 	unsigned int skip;
-	unsigned int last;
+	unsigned int backoff;
 };
 
-/**
- * struct vhost_blk_nap - looking at the ring by a timer instead of being kicked
- * @on:		done, until it does not pay any more
- * @us:		length of a nap
- * @poor:	naps in turn that brought one request or none
- * @left:	measures until kicks are measured again
- * @nr:		requests in the present measure
- * @since:	its begin
- * @several:	measures since requests were there at once, counted down
- * @kicked_ns:	what a request took when the guest was told to kick; 0 if that is
- *		not known yet
- * @backoff:	when to try
- */
-struct vhost_blk_nap {
-	bool on;
-	unsigned int us;
-	unsigned int poor;
-	unsigned int left;
-	unsigned int nr;
-	u64 since;
-	unsigned int several;
-	u64 kicked_ns;
-	struct vhost_blk_backoff backoff;
+/* Why a queue fetches no requests; bits of vhost_blk_queue.stops. */
+enum {
+	VHOST_BLK_STOP_BROKEN	= 1,	/* corrupt ring, until the next attach */
+	VHOST_BLK_STOP_STALLED	= 2,	/* too much in flight, or no memory */
+	VHOST_BLK_STOP_MAPPING	= 4,	/* waits for a reply to an IOTLB miss */
+	VHOST_BLK_STOP_PARKED	= 8,	/* handed a request back */
 };
 
 /**
@@ -244,97 +133,104 @@ struct vhost_blk_nap {
  * @vq:		the vhost core's part
  * @blk:	the device
  * @index:	number of the virtqueue
+ * @num:	number of @reqs
  * @reqs:	one per ring slot; NULL while the queue is stopped
  * @iov:	scratch of vhost_get_vq_desc(), under vq->mutex
- * @spare:	segments or ranges of the one request that got no memory for them
- * @spare_used:	it is taken, under vq->mutex
- * @starved:	the next request has to wait until one in flight gives memory
- *		back, changed under vq->mutex
+ * @reserve:	segments or ranges of the one request that got no memory for them
  * @submitter:	submission worker
  * @completer:	completion worker
- * @submit_wait: where @submitter sleeps
- * @complete_wait: where @completer sleeps
- * @flags:	bit numbers VHOST_BLK_KICKED
- * @serving:	@submitter is awake and will look at @done before it sleeps
- * @poll_ns:	@submitter polls for so long before it sleeps, its own
- * @idle_since:	when it had no more to do, its own
- * @unreaped:	requests submitted since @submitter looked at @done, its own
- * @hold:	when to hold completions back, @submitter's own
- * @hold_won:	requests came while completions were held back, @submitter's own
- * @give_way:	when not to take the CPU from whoever kicks, @submitter's own
- * @gives_way:	@submitter is scheduled that way, its own
- * @nap:	when not to have the guest kick, @submitter's own
- * @kicked_at:	when VHOST_BLK_KICKED was set last
+ * @live:	both can be woken; an RCU grace period follows before they cannot
+ * @drained:	woken when a request has ended that a task waits for
+ * @kicked:	the submission worker is to look at the ring
+ * @kicks:	times the kick eventfd was written, under that one's lock
  * @done:	requests whose attempt ended, pushed from any context
- * @inflight:	requests fetched and not yet used, under vq->mutex
- * @broken:	the ring is corrupt and not served, under vq->mutex
- * @accessed:	the ring is known to be accessible, under vq->mutex
- * @fetch_waits: fetching waits for a mapping, under vq->mutex
- * @answers:	to misses since the last request was fetched, under vq->mutex
- * @publish_waits: publishing waits for a mapping, changed under vq->mutex
- * @unpublished: finished requests that wait for it
- * @drained:	woken when a stopping queue has no request in flight
+ * @wake_completer: wakes @completer from the scheduler
+ * @serving:	@submitter runs and looks at @done before it leaves its CPU
+ * @notifier:	tells that it leaves its CPU
+ * @poll_ns:	it polls for so long before it sleeps
+ * @idle_since:	when it had no more to do
+ * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
  * @pin_mask:	number of its sets, less one
- * @pin_clock:	requests that asked for pages of it, @submitter's own
- * @pin_epoch:	of the device when @pins were last known to be the owner's
- *		pages, @submitter's own
- * @affinity:	CPUs for the workers, NULL for those of the owner; under
- *		vhost_dev.mutex
- * @kicks:	times the kick eventfd was written, under that one's lock
- * @submit_wakeups: times @submitter was woken, written by it alone
- * @complete_wakeups: times @completer was woken, written by it alone
- * @polled:	times polling found requests, written by @submitter alone
- * @pin_misses:	pages pinned anew, written by @submitter alone
- * @stats:	all other counters, under vq->mutex
+ * @pin_clock:	requests that asked for pages of it
+ * @pin_epoch:	of the device when @pins were last known to be the owner's pages
+ * @pin_used:	entries of @pins that hold a page
+ * @submit_wakeups: times @submitter was woken
+ * @poll_hits:	times polling found requests
+ * @coalesced:	times used entries waited for later ones
+ * @pin_misses:	pages pinned anew
+ * @complete_wakeups: times @completer was woken
+ * @offloads:	requests given to another task, under the pool's lock
+ * @fetched:	requests fetched and not yet used, in this order
+ * @retry:	requests to be tried again, fetched before others
+ * @inflight:	requests fetched, without those that wait for the owner
+ * @bytes:	data bytes of all in @fetched, each counted up to VHOST_BLK_STEP
+ * @nr_waiting:	requests in @deferred or handed back
+ * @stops:	why no requests are fetched, VHOST_BLK_STOP_*
+ * @accessed:	the ring is known to be accessible
+ * @add_waits:	adding used entries waits for a mapping
+ * @reserve_used: a request has @reserve
+ * @replies:	to IOTLB misses since the last request was fetched
+ * @deferred:	ended requests that wait for a mapping of the used ring
+ * @stats:	all other counters
+ *
+ * Members are grouped by who writes them.
  */
 struct vhost_blk_queue {
 	struct vhost_virtqueue vq;
 	struct vhost_blk *blk;
 	unsigned int index;
+	unsigned int num;
 	struct vhost_blk_req *reqs;
 	struct iovec *iov;
-	void *spare;
-	bool spare_used;
-	bool starved;
-	struct task_struct *submitter;
-	struct task_struct *completer;
-	struct rcuwait submit_wait;
-	struct rcuwait complete_wait;
-	unsigned long flags;
-	bool serving;
+	void *reserve;
+	struct vhost_blk_task *submitter;
+	struct vhost_blk_task *completer;
+	bool live;
+	wait_queue_head_t drained;
+
+	/* Written by kicks. */
+	unsigned long kicked ____cacheline_aligned_in_smp;
+	u64 kicks;
+
+	/* Written where an attempt ends. */
+	struct llist_head done ____cacheline_aligned_in_smp;
+	struct irq_work wake_completer;
+
+	/* Written by the submission worker. */
+	bool serving ____cacheline_aligned_in_smp;
+	struct preempt_notifier notifier;
 	u64 poll_ns;
 	u64 idle_since;
-	unsigned int unreaped;
-	struct vhost_blk_backoff hold;
-	bool hold_won;
-	struct vhost_blk_backoff give_way;
-	bool gives_way;
-	struct vhost_blk_nap nap;
-	u64 kicked_at;
-	struct llist_head done;
-	unsigned int inflight;
-	bool broken;
-	bool accessed;
-	bool fetch_waits;
-	bool publish_waits;
-	unsigned int answers;
-	struct llist_head unpublished;
-	wait_queue_head_t drained;
+	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;
 	unsigned int pin_mask;
 	u32 pin_clock;
 	int pin_epoch;
-	struct cpumask *affinity;
-	u64 kicks;
+	struct list_head pin_used;
 	u64 submit_wakeups;
-	u64 complete_wakeups;
-	u64 polled;
+	u64 poll_hits;
+	u64 coalesced;
 	u64 pin_misses;
+
+	/* Written by the completion worker. */
+	u64 complete_wakeups ____cacheline_aligned_in_smp;
+
+	/* Written by both, under vq->mutex; offloads under the pool's lock. */
+	u64 offloads ____cacheline_aligned_in_smp;
+	struct list_head fetched;
+	struct list_head retry;
+	unsigned int inflight;
+	size_t bytes;
+	unsigned int nr_waiting;
+	unsigned int stops;
+	bool accessed;
+	bool add_waits;
+	bool reserve_used;
+	unsigned int replies;
+	struct llist_head deferred;
 	struct vhost_blk_stats stats;
 };
-
-#define VHOST_BLK_KICKED	0
 
 /**
  * struct vhost_blk - an opened /dev/vhost-blk
@@ -342,10 +238,15 @@ struct vhost_blk_queue {
  * @iotlb_lock:	held for reading while a ring is accessed through @dev.iotlb,
  *		for writing while that is changed; nests inside vq->mutex
  * @backend:	what is attached
+ * @offload:	tasks that do what may block
+ * @hand_back:	signalled when a request is handed back; NULL for not at all;
+ *		changed only while detached
  * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
  * @write_through: a write is durable before it completes; changed at any time
- * @dying:	who detaches is killed or exits: ranges that are not worked on yet
- *		are dropped
+ * @coalesce_ns: bound of notification coalescing; changed at any time
+ * @quiesced:	no requests are fetched until VHOST_BLK_RESUME; offloaded ranges
+ *		are left to the owner if it takes them
+ * @killed:	the owner is killed or exits: steps of offloaded requests end
  * @pin_limit:	pages that each queue may keep pinned; if there are any,
  *		@pin_notifier is registered
  * @pin_rlimit:	pages that the owner may have pinned
@@ -361,9 +262,13 @@ struct vhost_blk {
 	struct vhost_dev dev;
 	struct rw_semaphore iotlb_lock;
 	struct vhost_blk_backend backend;
+	struct vhost_blk_offload offload;
+	struct eventfd_ctx *hand_back;
 	u8 serial[VIRTIO_BLK_ID_BYTES];
 	bool write_through;
-	bool dying;
+	u64 coalesce_ns;
+	bool quiesced;
+	bool killed;
 	unsigned int pin_limit;
 	s64 pin_rlimit;
 	struct mmu_notifier pin_notifier;
@@ -375,49 +280,113 @@ struct vhost_blk {
 	struct vhost_blk_queue queues[VHOST_BLK_MAX_QUEUES];
 };
 
-/* The status byte that tells how the request ended. */
-static inline u8 vhost_blk_req_status(const struct vhost_blk_req *req)
+#define vhost_blk_for_each_queue(blk, q) \
+	for ((q) = (blk)->queues; (q) < (blk)->queues + VHOST_BLK_MAX_QUEUES; \
+	     (q)++)
+
+static inline struct vhost_blk_backend *
+vhost_blk_req_backend(const struct vhost_blk_req *req)
 {
-	if (likely(req->ret >= 0))
-		return VIRTIO_BLK_S_OK;
-	return req->ret == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP :
-					 VIRTIO_BLK_S_IOERR;
+	return &req->q->blk->backend;
 }
 
-/*
- * Lets a kernel thread work on the owner's memory; false if that is gone.  It
- * is borrowed for a stretch of work and not kept while asleep, so that an open
- * device does not hold the memory of a dead owner.
- */
-static inline bool vhost_blk_use_mm(struct vhost_blk *blk)
+/* Have the submission worker look at the ring; in any context. */
+static inline void vhost_blk_kick(struct vhost_blk_queue *q)
 {
-	if (!mmget_not_zero(blk->dev.mm))
-		return false;
-	kthread_use_mm(blk->dev.mm);
-	return true;
+	if (test_and_set_bit(0, &q->kicked))
+		return;
+	rcu_read_lock();
+	/* Paired with vhost_blk_workers_start(). */
+	if (smp_load_acquire(&q->live))
+		vhost_blk_task_wake(q->submitter);
+	rcu_read_unlock();
 }
 
-static inline void vhost_blk_unuse_mm(struct vhost_blk *blk)
-{
-	kthread_unuse_mm(blk->dev.mm);
-	mmput(blk->dev.mm);
-}
+/* blk_dev.c */
+int vhost_blk_attach(struct vhost_blk *blk, int fd);
+void vhost_blk_detach(struct vhost_blk *blk);
+int vhost_blk_quiesce(struct vhost_blk *blk);
+int vhost_blk_resume(struct vhost_blk *blk, bool retry);
+void vhost_blk_kill(struct vhost_blk *blk);
+int vhost_blk_ack_features(struct vhost_blk *blk, u64 features);
 
-/* blk.c */
-const struct cred *vhost_blk_backend_assume(struct vhost_blk_backend *be);
-void vhost_blk_backend_unassume(const struct cred *cred);
+/* blk_mem.c */
+long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp);
+int vhost_blk_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg *msg);
+
+/* blk_queue.c */
+void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
+			  unsigned int index);
+int vhost_blk_queue_start(struct vhost_blk_queue *q);
+int vhost_blk_queue_drain(struct vhost_blk_queue *q);
+int vhost_blk_queue_can_resume(struct vhost_blk_queue *q);
+int vhost_blk_queue_resume(struct vhost_blk_queue *q, bool retry);
+void vhost_blk_queue_stop(struct vhost_blk_queue *q);
+void vhost_blk_queue_free(struct vhost_blk_queue *q);
+int vhost_blk_queue_stats(struct vhost_blk_queue *q,
+			  struct vhost_blk_stats *stats);
+void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);
+
+/* blk_worker.c */
+void vhost_blk_workers_init(struct vhost_blk_queue *q);
+int vhost_blk_workers_start(struct vhost_blk_queue *q);
+void vhost_blk_workers_kill(struct vhost_blk_queue *q);
+void vhost_blk_workers_stop(struct vhost_blk_queue *q);
+
+/* blk_poll.c */
+u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
+bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
+			      unsigned int nr, unsigned int inflight);
+bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,
+			      u64 bound_ns);
+void vhost_blk_coalesce_end(struct vhost_blk_coalesce_state *c);
+
+/* blk_used.c */
+bool vhost_blk_used_can_reap(struct vhost_blk_queue *q);
+void vhost_blk_used_reap(struct vhost_blk_queue *q);
+
+/* blk_vring.c */
+unsigned int vhost_blk_vring_fetch(struct vhost_blk_queue *q,
+				   struct vhost_blk_req **batch, bool arm);
+bool vhost_blk_vring_available(struct vhost_blk_queue *q);
+int vhost_blk_vring_enter(struct vhost_blk_queue *q);
+void vhost_blk_vring_leave(struct vhost_blk_queue *q);
+void vhost_blk_vring_stop(struct vhost_blk_queue *q, unsigned int why);
+void vhost_blk_vring_wake(struct vhost_blk_queue *q);
+void vhost_blk_vring_release(struct vhost_blk_queue *q,
+			     struct vhost_blk_req *req);
+void vhost_blk_vring_quiesce(struct vhost_blk_queue *q);
+void vhost_blk_vring_reply(struct vhost_blk_queue *q, bool denied);
+int vhost_blk_vring_wait_unused(struct vhost_blk_queue *q, u64 first, u64 last);
+void vhost_blk_vring_take_back(struct vhost_blk_queue *q, bool retry);
+void vhost_blk_vring_forget(struct vhost_blk_queue *q);
+int vhost_blk_vring_list(struct vhost_blk_queue *q, u16 __user *heads, u32 *nr);
 
 /* blk_iotlb.c */
 int vhost_blk_iotlb_enter(struct vhost_blk_queue *q);
 void vhost_blk_iotlb_leave(struct vhost_blk_queue *q);
 void vhost_blk_iotlb_forget(struct vhost_blk_queue *q);
 int vhost_blk_iotlb_set(struct vhost_blk *blk, bool enable);
-int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid,
-			struct vhost_iotlb_msg *msg);
+bool vhost_blk_iotlb_valid(struct vhost_iotlb_msg *msg);
+bool vhost_blk_iotlb_remove(struct vhost_blk *blk, struct vhost_iotlb_msg *msg,
+			    u64 *first, u64 *last);
+int vhost_blk_iotlb_update(struct vhost_blk *blk, struct vhost_iotlb_msg *msg);
+void vhost_blk_iotlb_asked(struct vhost_blk *blk, struct vhost_iotlb_msg *msg,
+			   unsigned long *asked);
 
 /* blk_log.c */
 int vhost_blk_log(struct vhost_virtqueue *vq, const struct iovec *iov,
 		  unsigned int nr_iov, size_t len);
+
+/* blk_offload.c */
+void vhost_blk_offload_init(struct vhost_blk_offload *pool);
+void vhost_blk_offload(struct vhost_blk_req *req,
+		       enum vhost_blk_req_state state);
+void vhost_blk_offload_kill(struct vhost_blk_offload *pool);
+void vhost_blk_offload_stop(struct vhost_blk_offload *pool);
+
+/* blk_range.c */
+int vhost_blk_range_step(struct vhost_blk_req *req);
 
 /* blk_pin.c */
 int vhost_blk_pin_set_limit(struct vhost_blk *blk, unsigned int pages);
@@ -430,48 +399,14 @@ void vhost_blk_pin_stale(struct vhost_blk *blk, unsigned long start,
 bool vhost_blk_pin_iter(struct vhost_blk_req *req, struct iov_iter *iter);
 void vhost_blk_pin_release(struct vhost_blk_req *req);
 
-/* blk_queue.c */
-void vhost_blk_queue_init(struct vhost_blk_queue *q, struct vhost_blk *blk,
-			  unsigned int index);
-int vhost_blk_queue_start(struct vhost_blk_queue *q);
-void vhost_blk_queue_quiesce(struct vhost_blk_queue *q);
-void vhost_blk_queue_stop(struct vhost_blk_queue *q);
-void vhost_blk_queue_free(struct vhost_blk_queue *q);
-void vhost_blk_queue_done(struct vhost_blk_queue *q, struct vhost_blk_req *req);
-void vhost_blk_queue_wake(struct vhost_blk_queue *q);
-void vhost_blk_queue_resume(struct vhost_blk_queue *q, bool denied);
-int vhost_blk_queue_place(struct vhost_blk_queue *q, struct cpumask *cpus);
-int vhost_blk_queue_stats(struct vhost_blk_queue *q,
-			  struct vhost_blk_stats *stats);
-void vhost_blk_queue_reset_stats(struct vhost_blk_queue *q);
-
-/* blk_req.c */
-void vhost_blk_req_init(struct vhost_blk_req *req, struct vhost_blk_queue *q,
-			u16 head);
-void *vhost_blk_req_alloc(struct vhost_blk_req *req, size_t size);
-void vhost_blk_req_parse(struct vhost_blk_req *req, unsigned int out,
-			 unsigned int in);
-void vhost_blk_req_submit(struct vhost_blk_req *req);
-bool vhost_blk_req_settle(struct vhost_blk_req *req);
-int vhost_blk_req_log(struct vhost_blk_req *req);
-void vhost_blk_req_release(struct vhost_blk_req *req);
+/* blk_backend.c */
+int vhost_blk_backend_open(struct vhost_blk_backend *be, int fd);
+void vhost_blk_backend_close(struct vhost_blk_backend *be);
+int vhost_blk_backend_limits(int fd, struct vhost_blk_limits *limits);
+bool vhost_blk_backend_has(struct vhost_blk_backend *be, u64 sector, u64 len);
 int vhost_blk_backend_sync(struct vhost_blk_backend *be);
-bool vhost_blk_in_range(struct vhost_blk_backend *be, u64 sector, u64 len);
-bool vhost_blk_req_in_range(struct vhost_blk_req *req, u64 sector, u64 len);
-void vhost_blk_init_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
-			 loff_t pos, int flags);
-
-/* blk_range.c */
-void vhost_blk_get_limits(struct file *file, struct vhost_blk_limits *limits);
-int vhost_blk_range_parse(struct vhost_blk_req *req, struct iov_iter *list,
-			  size_t in_len);
-int vhost_blk_range_run(struct vhost_blk_req *req);
-
-static inline bool vhost_blk_is_range(struct vhost_blk_req *req)
-{
-	return req->type == VIRTIO_BLK_T_DISCARD ||
-	       req->type == VIRTIO_BLK_T_WRITE_ZEROES ||
-	       req->type == VIRTIO_BLK_T_SECURE_ERASE;
-}
+void vhost_blk_backend_iocb(struct kiocb *iocb, struct vhost_blk_backend *be,
+			    loff_t pos, int flags);
+ssize_t vhost_blk_backend_rw(struct kiocb *iocb, struct iov_iter *iter);
 
 #endif /* _VHOST_BLK_H */

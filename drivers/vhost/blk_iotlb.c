@@ -13,9 +13,9 @@
 #include "blk.h"
 
 /* Whether a part of a ring is mapped, but not for what is done to it. */
-static bool vhost_blk_iotlb_forbids(struct vhost_virtqueue *vq,
-				    const void __user *ring, size_t size,
-				    u32 perm)
+static bool vhost_blk_iotlb_denies(struct vhost_virtqueue *vq,
+				   const void __user *ring, size_t size,
+				   u32 perm)
 {
 	u64 first = (uintptr_t)ring, last = first + size - 1;
 	struct vhost_iotlb_map *map;
@@ -46,14 +46,14 @@ int vhost_blk_iotlb_enter(struct vhost_blk_queue *q)
 	if (vq_meta_prefetch(vq))
 		return 0;
 	/* The core asks for what is missing, and says nothing of the other. */
-	if (vhost_blk_iotlb_forbids(vq, vq->desc, vq->num * sizeof(*vq->desc),
-				    VHOST_MAP_RO) ||
-	    vhost_blk_iotlb_forbids(vq, vq->avail,
-				    struct_size(vq->avail, ring, vq->num),
-				    VHOST_MAP_RO) ||
-	    vhost_blk_iotlb_forbids(vq, vq->used,
-				    struct_size(vq->used, ring, vq->num),
-				    VHOST_MAP_WO))
+	if (vhost_blk_iotlb_denies(vq, vq->desc, vq->num * sizeof(*vq->desc),
+				   VHOST_MAP_RO) ||
+	    vhost_blk_iotlb_denies(vq, vq->avail,
+				   struct_size(vq->avail, ring, vq->num),
+				   VHOST_MAP_RO) ||
+	    vhost_blk_iotlb_denies(vq, vq->used,
+				   struct_size(vq->used, ring, vq->num),
+				   VHOST_MAP_WO))
 		err = -EFAULT;
 	up_read(&q->blk->iotlb_lock);
 	return err;
@@ -95,11 +95,10 @@ void vhost_blk_iotlb_forget(struct vhost_blk_queue *q)
 
 static void vhost_blk_iotlb_reset_cache(struct vhost_blk *blk)
 {
-	unsigned int i;
+	struct vhost_blk_queue *q;
 
-	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-		memset(blk->vqs[i]->meta_iotlb, 0,
-		       sizeof(blk->vqs[i]->meta_iotlb));
+	vhost_blk_for_each_queue(blk, q)
+		memset(q->vq.meta_iotlb, 0, sizeof(q->vq.meta_iotlb));
 }
 
 /**
@@ -114,18 +113,18 @@ int vhost_blk_iotlb_set(struct vhost_blk *blk, bool enable)
 {
 	struct vhost_iotlb *iotlb = NULL;
 	struct vhost_dev *dev = &blk->dev;
-	unsigned int i;
+	struct vhost_blk_queue *q;
 
 	if (enable) {
-		/* The name is of one use; it allocates with the core's limit. */
+		/* Named after one use; it allocates with the core's limit. */
 		iotlb = vhost_dev_reset_owner_prepare();
 		if (!iotlb)
 			return -ENOMEM;
 	}
 
 	vhost_blk_iotlb_reset_cache(blk);
-	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-		blk->vqs[i]->iotlb = iotlb;
+	vhost_blk_for_each_queue(blk, q)
+		q->vq.iotlb = iotlb;
 	vhost_iotlb_free(dev->iotlb);
 	dev->iotlb = iotlb;
 	/* A reader that sleeps sees that there is nothing to wait for. */
@@ -133,8 +132,13 @@ int vhost_blk_iotlb_set(struct vhost_blk *blk, bool enable)
 	return 0;
 }
 
-/* Rings are accessed without further checks at the addresses given here. */
-static bool vhost_blk_iotlb_valid(struct vhost_iotlb_msg *msg)
+/**
+ * vhost_blk_iotlb_valid - check the addresses of an update
+ * @msg:	the update
+ *
+ * Rings are accessed without further checks at the addresses given here.
+ */
+bool vhost_blk_iotlb_valid(struct vhost_iotlb_msg *msg)
 {
 	return msg->iova + msg->size - 1 >= msg->iova &&
 	       msg->perm && !(msg->perm & ~VHOST_ACCESS_RW) &&
@@ -142,32 +146,82 @@ static bool vhost_blk_iotlb_valid(struct vhost_iotlb_msg *msg)
 	       access_ok((void __user *)(unsigned long)msg->uaddr, msg->size);
 }
 
-static int vhost_blk_iotlb_change(struct vhost_blk *blk,
-				  struct vhost_iotlb_msg *msg)
+/* Whether an update leaves a mapping as it is, for all that it allows. */
+static bool vhost_blk_iotlb_same(const struct vhost_iotlb_map *map,
+				 const struct vhost_iotlb_msg *msg)
+{
+	return msg->type == VHOST_IOTLB_UPDATE && map->start >= msg->iova &&
+	       map->last - msg->iova < msg->size &&
+	       map->addr - map->start == msg->uaddr - msg->iova &&
+	       !(map->perm & ~msg->perm);
+}
+
+/**
+ * vhost_blk_iotlb_remove - remove a mapping that a message makes invalid
+ * @blk:	the device, with an IOTLB
+ * @msg:	an invalidation, or an update, which is not done yet
+ * @first:	set to the first address of the memory that it led to
+ * @last:	set to the last address
+ *
+ * Context: process context, vhost_dev.mutex held.
+ * Return: false if there is none.
+ */
+bool vhost_blk_iotlb_remove(struct vhost_blk *blk, struct vhost_iotlb_msg *msg,
+			    u64 *first, u64 *last)
+{
+	u64 end = msg->iova + msg->size - 1;
+	struct vhost_iotlb *iotlb = blk->dev.iotlb;
+	struct vhost_iotlb_map *map;
+
+	down_write(&blk->iotlb_lock);
+	map = vhost_iotlb_itree_first(iotlb, msg->iova, end);
+	while (map && vhost_blk_iotlb_same(map, msg))
+		map = vhost_iotlb_itree_next(map, msg->iova, end);
+	if (map) {
+		*first = map->addr;
+		*last = map->addr + map->size - 1;
+		vhost_blk_iotlb_reset_cache(blk);
+		vhost_iotlb_map_free(iotlb, map);
+	}
+	up_write(&blk->iotlb_lock);
+	return map;
+}
+
+/**
+ * vhost_blk_iotlb_update - add a mapping
+ * @blk:	the device, with an IOTLB
+ * @msg:	the update; what it makes invalid was removed
+ *
+ * Context: process context, vhost_dev.mutex held.
+ * Return: 0, -EFAULT for addresses that are not the owner's, or -ENOMEM.
+ */
+int vhost_blk_iotlb_update(struct vhost_blk *blk, struct vhost_iotlb_msg *msg)
 {
 	u64 last = msg->iova + msg->size - 1;
 	struct vhost_iotlb *iotlb = blk->dev.iotlb;
-	int err = 0;
-
-	if (msg->type == VHOST_IOTLB_UPDATE && !vhost_blk_iotlb_valid(msg))
-		return -EFAULT;
+	int err;
 
 	down_write(&blk->iotlb_lock);
 	vhost_blk_iotlb_reset_cache(blk);
 	/* The latest mapping of an address is the one that holds. */
 	vhost_iotlb_del_range(iotlb, msg->iova, last);
-	if (msg->type == VHOST_IOTLB_UPDATE)
-		err = vhost_iotlb_add_range(iotlb, msg->iova, last, msg->uaddr,
-					    msg->perm);
+	err = vhost_iotlb_add_range(iotlb, msg->iova, last, msg->uaddr,
+				    msg->perm);
 	up_write(&blk->iotlb_lock);
 	return err;
 }
 
-/* Lets those queues go on that asked for what the message is about. */
-static void vhost_blk_iotlb_answer(struct vhost_blk *blk,
-				   struct vhost_iotlb_msg *msg)
+/**
+ * vhost_blk_iotlb_asked - find the queues that asked for an address
+ * @blk:	the device
+ * @msg:	the owner's reply, with the addresses that it is about
+ * @asked:	bitmap of queues, zeroed
+ *
+ * Context: process context, vhost_dev.mutex held.
+ */
+void vhost_blk_iotlb_asked(struct vhost_blk *blk, struct vhost_iotlb_msg *msg,
+			   unsigned long *asked)
 {
-	DECLARE_BITMAP(asked, VHOST_BLK_MAX_QUEUES) = {};
 	struct vhost_dev *dev = &blk->dev;
 	struct list_head *lists[] = { &dev->read_list, &dev->pending_list };
 	struct vhost_msg_node *node;
@@ -187,52 +241,4 @@ static void vhost_blk_iotlb_answer(struct vhost_blk *blk,
 		}
 	}
 	spin_unlock(&dev->iotlb_lock);
-
-	for_each_set_bit(i, asked, VHOST_BLK_MAX_QUEUES)
-		vhost_blk_queue_resume(&blk->queues[i],
-				       msg->type == VHOST_IOTLB_ACCESS_FAIL);
-}
-
-/**
- * vhost_blk_iotlb_msg - take in a message of the owner
- * @dev:	the vhost core's part of the device
- * @asid:	address space, of which there is one
- * @msg:	an update, an invalidation, or that an address is not mapped
- */
-int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid,
-			struct vhost_iotlb_msg *msg)
-{
-	struct vhost_blk *blk = container_of(dev, struct vhost_blk, dev);
-	int err;
-
-	if (asid)
-		return -EINVAL;
-
-	mutex_lock(&dev->mutex);
-	err = vhost_dev_check_owner(dev);
-	if (err)
-		goto out_unlock;
-	err = -EINVAL;
-	if (!dev->iotlb)
-		goto out_unlock;
-
-	switch (msg->type) {
-	case VHOST_IOTLB_UPDATE:
-		err = vhost_blk_iotlb_change(blk, msg);
-		if (!err)
-			vhost_blk_iotlb_answer(blk, msg);
-		break;
-	case VHOST_IOTLB_INVALIDATE:
-		err = vhost_blk_iotlb_change(blk, msg);
-		break;
-	case VHOST_IOTLB_ACCESS_FAIL:
-		/* Of the one address that was asked for, if no size is given. */
-		msg->size = max_t(u64, msg->size, 1);
-		vhost_blk_iotlb_answer(blk, msg);
-		err = 0;
-		break;
-	}
-out_unlock:
-	mutex_unlock(&dev->mutex);
-	return err;
 }

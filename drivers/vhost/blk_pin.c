@@ -5,7 +5,7 @@
  *
  * Each queue has a cache by address, in sets of few pages, which only its
  * submission worker looks into.  An entry counts the requests that use its page,
- * and the cache itself as one more; who takes the last count unpins the page.
+ * and the cache itself as one more; dropping the last count unpins the page.
  *
  * The owner's mappings may change at any time: memory is discarded, moved,
  * unmapped.  An MMU notifier then moves the device's epoch on, and a queue whose
@@ -29,12 +29,14 @@
  * @page:	the page, while @refs is not 0
  * @refs:	requests that use it, and one for the cache
  * @used:	when it was used last, in requests of the queue
+ * @node:	link in the queue's list of entries that the cache counts
  */
 struct vhost_blk_pin {
 	unsigned long addr;
 	struct page *page;
 	atomic_t refs;
 	u32 used;
+	struct list_head node;
 };
 
 static void vhost_blk_pin_put(struct vhost_blk_queue *q,
@@ -53,6 +55,7 @@ static void vhost_blk_pin_drop(struct vhost_blk_queue *q,
 			       struct vhost_blk_pin *pin)
 {
 	pin->addr = 0;
+	list_del(&pin->node);
 	vhost_blk_pin_put(q, pin);
 }
 
@@ -116,6 +119,11 @@ static struct vhost_blk_pin *vhost_blk_pin_add(struct vhost_blk_queue *q,
 	}
 	pin->addr = addr;
 	atomic_set(&pin->refs, 1);
+	list_add(&pin->node, &q->pin_used);
+	/* Paired with vhost_blk_pin_stale(), which passes over empty lists. */
+	smp_mb();
+	if (unlikely(atomic_read(&q->blk->pin_epoch) != q->pin_epoch))
+		vhost_blk_kick(q);
 	return pin;
 }
 
@@ -213,13 +221,10 @@ no_pins:
  */
 void vhost_blk_pin_flush(struct vhost_blk_queue *q)
 {
-	unsigned int i;
+	struct vhost_blk_pin *pin, *next;
 
-	if (!q->pins)
-		return;
-	for (i = 0; i < (q->pin_mask + 1) * VHOST_BLK_PIN_WAYS; i++)
-		if (q->pins[i].addr)
-			vhost_blk_pin_drop(q, &q->pins[i]);
+	list_for_each_entry_safe(pin, next, &q->pin_used, node)
+		vhost_blk_pin_drop(q, pin);
 }
 
 /**
@@ -252,37 +257,32 @@ void vhost_blk_pin_check(struct vhost_blk_queue *q)
 void vhost_blk_pin_stale(struct vhost_blk *blk, unsigned long start,
 			 unsigned long end)
 {
-	unsigned int i;
+	struct vhost_blk_queue *q;
 
 	/*
-	 * At the end of a change: who looked a page up before it has let the
-	 * bounds out by now, see vhost_blk_pin_widen().
+	 * At the end of a change: a worker that looked a page up before it has
+	 * written the bounds by now, see vhost_blk_pin_widen().
 	 */
 	smp_mb();
 	if (end <= READ_ONCE(blk->pin_start) ||
 	    start >= READ_ONCE(blk->pin_end))
 		return;
 	atomic_inc(&blk->pin_epoch);
+	/* Paired with vhost_blk_pin_add(). */
+	smp_mb__after_atomic();
 	/* Idle queues too give the memory back. */
-	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-		if (READ_ONCE(blk->queues[i].pins))
-			vhost_blk_queue_wake(&blk->queues[i]);
-}
-
-static int vhost_blk_pin_invalidate_start(struct mmu_notifier *notifier,
-					  const struct mmu_notifier_range *range)
-{
-	vhost_blk_pin_stale(container_of(notifier, struct vhost_blk,
-					 pin_notifier),
-			    range->start, range->end);
-	return 0;
+	vhost_blk_for_each_queue(blk, q)
+		if (!list_empty_careful(&q->pin_used))
+			vhost_blk_kick(q);
 }
 
 /* Pages pinned while the range was being changed may be the old ones. */
 static void vhost_blk_pin_invalidate_end(struct mmu_notifier *notifier,
 					 const struct mmu_notifier_range *range)
 {
-	vhost_blk_pin_invalidate_start(notifier, range);
+	vhost_blk_pin_stale(container_of(notifier, struct vhost_blk,
+					 pin_notifier),
+			    range->start, range->end);
 }
 
 static void vhost_blk_pin_owner_exits(struct mmu_notifier *notifier,
@@ -294,7 +294,6 @@ static void vhost_blk_pin_owner_exits(struct mmu_notifier *notifier,
 
 static const struct mmu_notifier_ops vhost_blk_pin_notifier_ops = {
 	.release		= vhost_blk_pin_owner_exits,
-	.invalidate_range_start	= vhost_blk_pin_invalidate_start,
 	.invalidate_range_end	= vhost_blk_pin_invalidate_end,
 };
 
@@ -320,7 +319,7 @@ int vhost_blk_pin_set_limit(struct vhost_blk *blk, unsigned int pages)
 			return err;
 	}
 	blk->pin_limit = pages;
-	/* Asking for a capability is audited: not of who only closes the device. */
+	/* Asking for a capability is audited: not where the device is closed. */
 	if (!pages)
 		return 0;
 	blk->pin_rlimit = capable(CAP_IPC_LOCK) ? S64_MAX :
@@ -350,7 +349,7 @@ int vhost_blk_pin_start(struct vhost_blk_queue *q)
 		return -ENOMEM;
 	q->pin_mask = pages / VHOST_BLK_PIN_WAYS - 1;
 	q->pin_epoch = atomic_read(&q->blk->pin_epoch);
-	WRITE_ONCE(q->pins, pins);
+	q->pins = pins;
 	return 0;
 }
 
@@ -365,6 +364,6 @@ void vhost_blk_pin_stop(struct vhost_blk_queue *q)
 	struct vhost_blk_pin *pins = q->pins;
 
 	vhost_blk_pin_flush(q);
-	WRITE_ONCE(q->pins, NULL);
+	q->pins = NULL;
 	kvfree(pins);
 }

@@ -67,7 +67,7 @@ DEFINE_EVENT(vhost_blk_request, vhost_blk_start,
 	     TP_ARGS(req)
 );
 
-/* About to go to the backend or to a helper. */
+/* About to go to the backend, or to be offloaded. */
 DEFINE_EVENT(vhost_blk_request, vhost_blk_submit,
 	     TP_PROTO(const struct vhost_blk_req *req),
 	     TP_ARGS(req)
@@ -87,7 +87,7 @@ DEFINE_EVENT(vhost_blk_request, vhost_blk_signal,
 
 #endif /* _VHOST_BLK_TRACE_H */
 
-/* Found by way of the include path that Kbuild gives blk_queue.o. */
+/* Found by way of the include path that Kbuild gives blk_vring.o. */
 #undef TRACE_INCLUDE_PATH
 #define TRACE_INCLUDE_PATH .
 #undef TRACE_INCLUDE_FILE

@@ -276,8 +276,8 @@ void fuzz_expect_nothing_left(void)
 	int threads, references;
 
 	/* Exited threads stay visible until they are reaped. */
-	if (!wait_until(!((threads = worker_count(0)) | (references = module_references())),
-			BOUND_MS))
+	if (!wait_until(!((threads = worker_count(0) + offload_count(0)) |
+			  (references = module_references())), BOUND_MS))
 		fuzz_fail("%d workers and %d references to the module are left", threads,
 			  references);
 }

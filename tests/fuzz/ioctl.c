@@ -81,9 +81,12 @@ union argument {
 	struct vhost_blk_serial serial;
 	struct vhost_blk_stats stats;
 	struct vhost_blk_write_cache cache;
-	struct vhost_blk_affinity affinity;
 	struct vhost_blk_pin_limit limit;
 	struct vhost_blk_limits limits;
+	struct vhost_blk_resume resume;
+	struct vhost_blk_hand_back hand_back;
+	struct vhost_blk_unanswered unanswered;
+	struct vhost_blk_coalesce coalesce;
 	struct {
 		struct vhost_memory table;
 		struct vhost_memory_region region[80];
@@ -278,16 +281,6 @@ static void make_cache(struct dice *d, union argument *a)
 	a->cache.reserved = reserved(d);
 }
 
-static void make_affinity(struct dice *d, union argument *a)
-{
-	static const uint32_t sizes[] = { 0, 0, 1, 4, 8, 8, 8, 128, 1024, 4096, 4097, 0xffffffff };
-
-	a->affinity.index = any_index(d);
-	a->affinity.size = pick(d, sizes);
-	a->affinity.mask = chance(d, 85) ? (uintptr_t)data : any_address(d);
-	data[0] = chance(d, 80) ? 1 + roll(d, 3) : roll(d, 256);
-}
-
 static void make_limit(struct dice *d, union argument *a)
 {
 	a->limit.bytes = chance(d, 90) ? roll(d, 64) * 4096 : random_next(&d->state) >> roll(d, 64);
@@ -298,6 +291,31 @@ static void make_limits(struct dice *d, union argument *a)
 {
 	a->limits.fd = any_file(d);
 	a->limits.reserved = reserved(d);
+}
+
+static void make_resume(struct dice *d, union argument *a)
+{
+	a->resume.flags = chance(d, 95) ? roll(d, 2) : any_number(d);
+	a->resume.reserved = reserved(d);
+}
+
+static void make_hand_back(struct dice *d, union argument *a)
+{
+	a->hand_back.fd = any_event(d);
+	a->hand_back.reserved = reserved(d);
+}
+
+static void make_unanswered(struct dice *d, union argument *a)
+{
+	a->unanswered.index = any_index(d);
+	a->unanswered.nr = chance(d, 80) ? roll(d, RING + 1) : any_number(d);
+	a->unanswered.heads = any_address(d);
+}
+
+static void make_coalesce(struct dice *d, union argument *a)
+{
+	a->coalesce.max_us = chance(d, 90) ? roll(d, 1001) : any_number(d);
+	a->coalesce.reserved = reserved(d);
 }
 
 /* The errors that a call may return. All may return EFAULT. */
@@ -337,9 +355,13 @@ static const struct call calls[] = {
 	CALL(VHOST_BLK_SET_SERIAL, make_serial, EPERM, EINVAL, EBUSY),
 	CALL(VHOST_BLK_GET_STATS, make_stats, EINVAL, ENOBUFS),
 	CALL(VHOST_BLK_SET_WRITE_CACHE, make_cache, EPERM, EINVAL),
-	CALL(VHOST_BLK_SET_AFFINITY, make_affinity, EPERM, EINVAL, ENOBUFS),
 	CALL(VHOST_BLK_SET_PIN_LIMIT, make_limit, EPERM, EINVAL, EBUSY),
 	CALL(VHOST_BLK_GET_LIMITS, make_limits, EBADF, EINVAL),
+	CALL(VHOST_BLK_QUIESCE, make_nothing, EPERM, EINVAL),
+	CALL(VHOST_BLK_RESUME, make_resume, EPERM, EINVAL),
+	CALL(VHOST_BLK_SET_HAND_BACK, make_hand_back, EPERM, EINVAL, EBADF, EBUSY),
+	CALL(VHOST_BLK_GET_UNANSWERED, make_unanswered, EPERM, ENOBUFS, EBUSY),
+	CALL(VHOST_BLK_SET_COALESCE, make_coalesce, EPERM, EINVAL),
 	{ "an unknown call", _IOW(VHOST_VIRTIO, 0xcc, int), make_state, { EPERM, ENOBUFS } },
 	/* A call of devices that use the vhost core's workers. */
 	{ "VHOST_NEW_WORKER", _IOR(VHOST_VIRTIO, 0x8, int), make_state, { EPERM, ENOBUFS } },
@@ -477,16 +499,13 @@ static void any_message(struct dice *d, int fd)
 	};
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	size_t size = chance(d, 90) ? sizeof(struct vhost_msg) : roll(d, sizeof(msg));
-	bool reads;
 	ssize_t ret;
 
 	if (msg.iotlb.uaddr - (uintptr_t)arena < ARENA_SIZE &&
 	    msg.iotlb.uaddr + msg.iotlb.size > (uintptr_t)arena + ARENA_SIZE)
 		msg.iotlb.size = (uintptr_t)arena + ARENA_SIZE - msg.iotlb.uaddr;
-	reads = !chance(d, 50);
-	ret = reads ? read(fd, &msg, size) : write(fd, &msg, size);
-	if (ret < 0 && errno != EFAULT && errno != EINVAL && errno != EAGAIN &&
-	    !(reads && errno == EPERM))
+	ret = chance(d, 50) ? write(fd, &msg, size) : read(fd, &msg, size);
+	if (ret < 0 && errno != EFAULT && errno != EINVAL && errno != EAGAIN && errno != EPERM)
 		fuzz_fail("a message: %s", strerror(errno));
 	poll(&pfd, 1, 0);
 }

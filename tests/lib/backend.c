@@ -196,6 +196,10 @@ int backend_null(char *path, const struct null_blk *spec)
 		ret = write_text(dir, "badblocks", bad);
 	if (!ret && spec->cache_mib)
 		ret = write_number(dir, "cache_size", spec->cache_mib);
+	if (!ret && spec->mbps)
+		ret = write_number(dir, "mbps", spec->mbps);
+	if (!ret && spec->max_sectors)
+		ret = write_number(dir, "max_sectors", spec->max_sectors);
 	if (!ret && spec->queue_depth)
 		ret = write_number(dir, "hw_queue_depth", spec->queue_depth);
 	if (!ret && spec->delay_us)
@@ -434,10 +438,12 @@ int backend_mkfs(char *dir, const char *fstype, const char *device)
 {
 	char program[32];
 	char *argv[] = { program, "-q", (char *)device, NULL };
+	/* It has no option to be quiet. */
+	char *vfat[] = { "sh", "-c", "exec mkfs.vfat \"$0\" >/dev/null", (char *)device, NULL };
 	int ret;
 
 	snprintf(program, sizeof(program), "mkfs.%s", fstype);
-	ret = run_mkfs(argv);
+	ret = run_mkfs(strcmp(fstype, "vfat") ? argv : vfat);
 	return ret ?: backend_mount(dir, fstype, device);
 }
 

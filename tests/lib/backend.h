@@ -20,6 +20,8 @@ struct null_blk {
 	unsigned int delay_us;		/* of each completion; 0: completes at once */
 	unsigned int queue_depth;	/* 0: the driver's own */
 	unsigned int cache_mib;		/* volatile write cache; 0: none */
+	unsigned int mbps;		/* bandwidth; larger requests than for 20 ms wait for ever */
+	unsigned int max_sectors;	/* of a request that the disk takes; 0: the driver's own */
 	bool discard;
 	bool forgets;			/* has no memory for data */
 	unsigned int bad_sector;	/* first of the bad sectors */

@@ -92,9 +92,14 @@ def tasks(directories, pattern, look):
     return sorted(found)
 
 
+def all_tasks():
+    """The directories in /proc of all threads, the kernel's and those of processes."""
+    return Path("/proc").glob("[0-9]*/task/*")
+
+
 def workers(process, look):
-    """Names of the kernel's threads that serve the disks of a QEMU, and what look() finds at each."""
-    return tasks(Path("/proc").glob("[0-9]*"), rf"vhost-{process.pid}-[sc]\d+", look)
+    """Names of the workers, threads of QEMU or the kernel's, that serve its disks, and what look() finds at each."""
+    return tasks(all_tasks(), rf"vhost-{process.pid}-[sc]\d+", look)
 
 
 @contextmanager

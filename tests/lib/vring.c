@@ -3,9 +3,10 @@
 #define _GNU_SOURCE
 #include "vring.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <glob.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,41 +161,51 @@ int vhost_blk_detach(struct vhost_blk *dev)
 	return vhost_blk_attach(dev, VHOST_FILE_UNBIND);
 }
 
-/* Count the tasks whose name and a newline begin like that, and store the last one's number. */
-static int find_tasks(const char *prefix, pid_t *last)
+/* Count the tasks, kernel threads and threads of processes, whose names match a pattern. */
+static int find_tasks(const char *pattern, pid_t *last)
 {
-	char path[300], comm[64];
-	struct dirent *entry;
-	int fd, nr = 0;
-	DIR *dir;
+	char comm[64];
+	int nr = 0;
+	size_t i;
+	FILE *f;
+	glob_t found;
 
-	dir = opendir("/proc");
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+	if (glob("/proc/[1-9]*/task/*/comm", GLOB_NOSORT, NULL, &found))
+		return -ENOENT;
+	for (i = 0; i < found.gl_pathc; i++) {
+		f = fopen(found.gl_pathv[i], "re");
+		if (!f)
 			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (read(fd, comm, sizeof(comm)) > 0 && !strncmp(comm, prefix, strlen(prefix))) {
-			*last = atoi(entry->d_name);
+		if (fscanf(f, "%63[^\n]", comm) == 1 && !fnmatch(pattern, comm, 0)) {
+			*last = atoi(strstr(found.gl_pathv[i], "/task/") + strlen("/task/"));
 			nr++;
 		}
-		close(fd);
+		fclose(f);
 	}
-	closedir(dir);
+	globfree(&found);
 	return nr;
+}
+
+static int count_tasks(pid_t pid, const char *roles)
+{
+	char pattern[32];
+	pid_t last;
+
+	if (pid)
+		snprintf(pattern, sizeof(pattern), "vhost-%d-[%s]*", pid, roles);
+	else
+		snprintf(pattern, sizeof(pattern), "vhost-*-[%s]*", roles);
+	return find_tasks(pattern, &last);
 }
 
 int worker_count(pid_t pid)
 {
-	char prefix[32];
-	pid_t last;
+	return count_tasks(pid, "sc");
+}
 
-	snprintf(prefix, sizeof(prefix), pid ? "vhost-%d-" : "vhost-", pid);
-	return find_tasks(prefix, &last);
+int offload_count(pid_t pid)
+{
+	return count_tasks(pid, "o");
 }
 
 pid_t worker_pid(pid_t pid, char role, unsigned int queue)
@@ -202,7 +213,7 @@ pid_t worker_pid(pid_t pid, char role, unsigned int queue)
 	pid_t worker;
 	char name[32];
 
-	snprintf(name, sizeof(name), "vhost-%d-%c%u\n", pid, role, queue);
+	snprintf(name, sizeof(name), "vhost-%d-%c%u", pid, role, queue);
 	return find_tasks(name, &worker) == 1 ? worker : -ESRCH;
 }
 
@@ -420,6 +431,14 @@ void vq_submit(struct vq *vq)
 	vq_publish(vq);
 	if (vq_kick_wanted(vq))
 		vq_kick(vq);
+}
+
+void vq_add_used(struct vq *vq, uint16_t head, uint32_t len)
+{
+	uint16_t idx = vq_used_idx(vq);
+
+	vq->used->ring[idx & (vq->num - 1)] = (struct vring_used_elem){ .id = head, .len = len };
+	__atomic_store_n(&vq->used->idx, idx + 1, __ATOMIC_RELEASE);
 }
 
 uint16_t vq_used_idx(const struct vq *vq)

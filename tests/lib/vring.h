@@ -67,9 +67,13 @@ int vhost_blk_setup(struct vhost_blk *dev);
 int vhost_blk_set_memory(struct vhost_blk *dev);
 int vhost_blk_attach(struct vhost_blk *dev, int backend);
 int vhost_blk_detach(struct vhost_blk *dev);
-/* Return the number of worker threads of a process, with pid 0 of all. */
+/*
+ * Return the number of workers of a process' queues, and of its threads that
+ * requests are offloaded to; with pid 0 those of all processes.
+ */
 int worker_count(pid_t pid);
-/* Return a process' worker of a queue, or -ESRCH: role 's' submits, 'c' completes. */
+int offload_count(pid_t pid);
+/* Return the thread id of a worker of a process, or -ESRCH: role 's' submits, 'c' completes. */
 pid_t worker_pid(pid_t pid, char role, unsigned int queue);
 void vhost_blk_close(struct vhost_blk *dev);
 
@@ -131,6 +135,8 @@ void vq_submit(struct vq *vq);
 
 /* Take a used entry, if there is one; cookie is NULL if its id is not in flight. */
 bool vq_take(struct vq *vq, struct vring_used_elem *elem, void **cookie);
+/* Add a used entry as the device does, for a request that the device has left to its owner. */
+void vq_add_used(struct vq *vq, uint16_t head, uint32_t len);
 /* Return the index of the used ring. */
 uint16_t vq_used_idx(const struct vq *vq);
 /* Sleep on the call eventfd until there is a used entry; return 0 or -ETIMEDOUT. */

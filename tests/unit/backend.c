@@ -3,8 +3,13 @@
 #define _GNU_SOURCE
 #include "disks.h"
 
+#include <linux/fs.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include "fuse.h"
 
 /* Reads and writes of random sectors and sizes agree with a model of the disk. */
 static void random_io_agrees_with_a_model(void **state)
@@ -234,6 +239,70 @@ static void lost_write_fails_the_flush(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 64, buf, PAGE), VIRTIO_BLK_S_IOERR);
 }
 
+/* Who may see the error of a lost write before the flush does. */
+struct eater {
+	bool queue, descriptor, file, call;
+};
+
+static const struct eater nobody = { 0 };
+static const struct eater another_queue = { .queue = true };
+static const struct eater another_descriptor = { .descriptor = true };
+static const struct eater the_same_file = { .file = true };
+static const struct eater a_change_of_mode = { .call = true };
+
+/*
+ * Flushes go on to fail after a write was lost, whoever else has been told of it and
+ * though the disk works again, until the backend is attached anew.
+ */
+static void flush_error_is_sticky(void **state)
+{
+	struct vhost_blk_write_cache through = { .mode = VHOST_BLK_WRITE_THROUGH };
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	char below[BACKEND_PATH_MAX], works[512], broken[64];
+	struct unit *u = *state;
+	const struct eater *eater = u->param;
+	struct blk_request other;
+	unsigned int i;
+	uint8_t *buf;
+	int fd;
+
+	assert_ok(backend_null(below, &spec));
+	snprintf(works, sizeof(works), "0 %lu linear %s 0\n", SECTORS, below);
+	snprintf(broken, sizeof(broken), "0 %lu error \n", SECTORS);
+	assert_ok(backend_dm(u->path, works));
+	unit_disk(u, u->path, O_RDWR);
+	fd = open(u->path, O_RDWR | O_CLOEXEC);
+	assert_ok(fd);
+	unit_start(u, 2, 16);
+	unit_request(&other, &u->vq[1]);
+	buf = unit_alloc(u, PAGE);
+	pattern_fill(buf, PAGE, 0, 1);
+	assert_ok(backend_dm_reload(u->path, broken));
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
+	if (eater->queue)
+		assert_int_equal(unit_io_on(u, &other, VIRTIO_BLK_T_FLUSH, 0, NULL, 0),
+				 VIRTIO_BLK_S_IOERR);
+	if (eater->descriptor)
+		assert_errno(fsync(fd), EIO);
+	if (eater->file)
+		assert_errno(fsync(u->disk), EIO);
+	if (eater->call)
+		assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &through), EIO);
+	close(fd);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_IOERR);
+	assert_ok(backend_dm_reload(u->path, works));
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io_on(u, &other, VIRTIO_BLK_T_FLUSH, 0, NULL, 0),
+			 VIRTIO_BLK_S_IOERR);
+
+	unit_detach(u);
+	unit_attach(u);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	expect_disk(u->disk, 0, PAGE, 1);
+}
+
 /* Write until the file system is full, and four times more; what was written can be read. */
 static void fill_up(struct unit *u, const char *dir, int flags)
 {
@@ -405,6 +474,61 @@ static void device_of_depth_one(void **state)
 	expect_pattern(buf, NR * PAGE, 0, 1);
 }
 
+static const uint32_t sleeping, polling = 10000;	/* the poll timeout in us */
+
+/* A submission worker that waits for the disk does not hold up requests that have completed. */
+static void completions_while_submission_waits(void **state)
+{
+	enum { NR = 8 };
+	struct null_blk spec = { .size_mib = 8, .delay_us = 250000, .queue_depth = 1 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	unit_start(u, 1, NR);
+	unit_poll_timeout(u, 0, *(const uint32_t *)u->param);
+	unit_coalesce(u, 1000);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * PAGE);
+	for (i = 0; i < NR; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
+
+		/* Not adjacent, so that the block layer does not merge them. */
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 16, &data, 1));
+	}
+	vq_submit(&u->vq[0]);
+	expect_end(&req[0], VIRTIO_BLK_S_OK, PAGE + 1);
+	assert_false(req[NR - 1].done);
+	for (i = 1; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+}
+
+/* A block device is waited for by the worker, not by another thread for each request. */
+static void larger_than_a_request_of_the_disk(void **state)
+{
+	enum { NR = 16, LEN = 64 * 1024 };
+	struct null_blk spec = { .size_mib = 8, .max_sectors = 32, .queue_depth = 2 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, NR * LEN, 1);
+	unit_start(u, 1, 64);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * LEN);
+	for (i = 0; i < NR; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * (LEN / SECTOR_SIZE),
+				buf + i * LEN, LEN);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, LEN + 1);
+	expect_pattern(buf, NR * LEN, 0, 1);
+	assert_int_equal(unit_stats(u, 0).offloads, 0);
+}
+
 /* Nor does that of a suspended device, and requests that do not need the device complete. */
 static void suspended_device(void **state)
 {
@@ -495,6 +619,227 @@ static void flush_that_waits_for_the_disk(void **state)
 	blocked_request(*state, VIRTIO_BLK_T_FLUSH, 0, 0, true);
 }
 
+enum { OFFLOADS_MAX = 64 };	/* threads of a device, beside those of its queues */
+
+/* Return how many threads there are in all, those of the kernel included. */
+static unsigned int count_threads(void)
+{
+	unsigned int nr;
+	FILE *f = fopen("/proc/loadavg", "re");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*s %*s %*s %*u/%u", &nr), 1);
+	fclose(f);
+	return nr;
+}
+
+/* The same when no more are being created. */
+static unsigned int count_threads_at_rest(void)
+{
+	unsigned int nr = 0, before;
+
+	do {
+		before = nr;
+		usleep(2 * QUIET_MS * 1000);
+		nr = count_threads();
+	} while (nr > before);
+	return nr;
+}
+
+/* Read each page of a file of SUSPENDABLE_FILE_SIZE that does not answer. */
+static void submit_hanging_reads(struct unit *u, struct blk_request *req, unsigned int nr,
+				 uint8_t *buf)
+{
+	unsigned int i;
+
+	unit_requests(req, nr, &u->vq[0]);
+	for (i = 0; i < nr; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	}
+	vq_submit(&u->vq[0]);
+	expect_inflight(u, 0, nr);
+}
+
+static const bool of_a_disk, of_a_server = true;
+
+/* A backend that does not answer costs a bounded number of threads, whatever the guest does. */
+static void threads_are_bounded(void **state)
+{
+	enum { NR = SUSPENDABLE_FILE_SIZE / PAGE, OTHERS = 16 };
+	static struct blk_request req[NR];
+	struct unit *u = *state;
+	bool fuse = *(const bool *)u->param;
+	char device[BACKEND_PATH_MAX];
+	unsigned int i, threads;
+	uint8_t *buf;
+
+	if (fuse) {
+		assert_ok(fuse_start(u->path, SUSPENDABLE_FILE_SIZE));
+		unit_disk(u, u->path, O_RDWR);
+		disk_fill(u->disk, 0, SUSPENDABLE_FILE_SIZE, 1);
+	} else {
+		unit_suspendable_file(u, device);
+		unit_disk(u, u->path, O_RDWR);
+		disk_fill(u->disk, 0, SUSPENDABLE_FILE_SIZE, 1);
+		assert_ok(fsync(u->disk));
+		assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+		assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	}
+	unit_start(u, 1, 1024);
+	buf = unit_alloc(u, NR * PAGE);
+	threads = count_threads_at_rest();
+	if (fuse)
+		fuse_hang(true);
+	else
+		unit_suspend(u, device);
+	submit_hanging_reads(u, req, NR, buf);
+	assert_in_range(count_threads_at_rest(), 0, threads + OFFLOADS_MAX + OTHERS);
+	assert_in_range(offload_count(getpid()), 0, OFFLOADS_MAX);
+	assert_int_equal(worker_count(getpid()), 2);
+	if (fuse)
+		fuse_hang(false);
+	else
+		unit_resume(u);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, NR * PAGE, 0, 1);
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+}
+
+static int fuse_teardown(void **state)
+{
+	int ret;
+
+	fuse_hang(false);
+	ret = unit_teardown(state);
+	fuse_stop();
+	return ret;
+}
+
+/* Requests complete with the threads that the owner's cgroup allows. */
+static void limit_of_threads_holds(void **state)
+{
+	enum { NR = 64, LIMIT = 8 };
+	struct blk_request req[NR];
+	struct unit *u = *state;
+	char device[BACKEND_PATH_MAX];
+	unsigned int i, limited = 0;
+	uint8_t *buf;
+	FILE *f;
+
+	unit_suspendable_file(u, device);
+	unit_disk(u, u->path, O_RDWR);
+	disk_fill(u->disk, 0, SUSPENDABLE_FILE_SIZE, 1);
+	assert_ok(fsync(u->disk));
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_RANDOM), 0);
+	unit_write(CGROUP "/pids.max", "8");
+	unit_write(CGROUP "/cgroup.procs", "0");
+	unit_start(u, 1, NR);
+	buf = unit_alloc(u, NR * PAGE);
+	unit_suspend(u, device);
+	submit_hanging_reads(u, req, NR, buf);
+	ASSERT_NEVER(worker_count(getpid()) + offload_count(getpid()) >= LIMIT);
+	unit_resume(u);
+	for (i = 0; i < NR; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	expect_pattern(buf, NR * PAGE, 0, 1);
+	f = fopen(CGROUP "/pids.events", "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "max %u", &limited), 1);
+	fclose(f);
+	/* Kernel threads are not created by the owner. */
+	assert_int_equal(limited != 0, workers_are_threads());
+	unit_detach(u);
+	expect_workers(getpid(), 0);
+}
+
+/* A write is durable before it completes, though the file system ignores IOCB_DSYNC. */
+static void write_through_to_a_server(void **state)
+{
+	struct vhost_blk_write_cache through = { .mode = VHOST_BLK_WRITE_THROUGH };
+	struct unit *u = *state;
+	unsigned int i;
+	uint8_t *buf;
+
+	assert_ok(fuse_start(u->path, MIB));
+	unit_disk(u, u->path, O_RDWR);
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, PAGE + 1);
+	pattern_fill(buf, PAGE, 0, 1);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, PAGE), VIRTIO_BLK_S_OK);
+	assert_true(fuse_is_dirty());
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &through));
+	assert_false(fuse_is_dirty());
+	for (i = 0; i < 8; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, i * 8, buf + i % 2, PAGE),
+				 VIRTIO_BLK_S_OK);
+		assert_false(fuse_is_dirty());
+	}
+}
+
+/*
+ * A file system whose direct I/O takes only whole blocks of its disk, and which does
+ * not say so to statx(): parts of blocks are read and written all the same.
+ */
+static void parts_of_blocks_of_the_file_system(void **state)
+{
+	enum { LEN = 64 * 1024 };
+	struct null_blk spec = { .size_mib = 64, .block_size = 4096 };
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+	uint8_t *model, *buf, *copy;
+	struct unit *u = *state;
+	unsigned int i;
+	int plain;
+
+	assert_ok(backend_null(device, &spec));
+	assert_ok(backend_mkfs(dir, "vfat", device));
+	assert_ok(backend_file(u->path, dir, "disk", MIB));
+	plain = open(u->path, O_RDWR | O_CLOEXEC);
+	assert_ok(plain);
+	disk_fill(plain, 0, MIB, 1);
+	assert_ok(fsync(plain));
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	model = malloc(LEN);
+	copy = aligned_alloc(PAGE, LEN);
+	assert_non_null(model);
+	assert_non_null(copy);
+	pattern_fill(model, LEN, 0, 1);
+	assert_errno(pread(u->disk, copy, 512, 512), EINVAL);
+	assert_int_equal(pread(u->disk, copy, PAGE, PAGE), PAGE);
+
+	unit_start(u, 1, 16);
+	buf = unit_alloc(u, 4 * PAGE);
+	for (i = 0; i < 8; i++) {
+		/* Of one sector, or across a boundary of blocks, with memory at any address. */
+		uint32_t len = i % 2 ? 3 * 512 : 512, at = (3 + i * 11) * 512;
+		uint8_t *p = buf + (i < 4 ? 0 : i);
+
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, at / 512, p, len), VIRTIO_BLK_S_OK);
+		assert_int_equal(u->req.used_len, len + 1);
+		expect_equal(p, model + at, len);
+		pattern_fill(p, len, at, 2);
+		memcpy(model + at, p, len);
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, at / 512, p, len),
+				 VIRTIO_BLK_S_OK);
+	}
+	/* Whole blocks too, into aligned memory and other. */
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 8, buf + i, 2 * PAGE),
+				 VIRTIO_BLK_S_OK);
+		expect_equal(buf + i, model + PAGE, 2 * PAGE);
+	}
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(pread(plain, copy, LEN, 0), LEN);
+	expect_equal(copy, model, LEN);
+	close(plain);
+	free(model);
+	free(copy);
+}
+
 /* The same for a block device whose flushes wait and whose reads do not. */
 static void slow_flush_of_a_device(void **state)
 {
@@ -581,6 +926,72 @@ static void freeze_passes_after_writes(void **state)
 		unit_freeze(u, kind->dir);
 		unit_thaw(u);
 	}
+}
+
+static int freeze(struct unit *u)
+{
+	return ioctl(u->frozen, FIFREEZE, 0) ? -errno : 0;
+}
+
+/* The file system can be frozen once the disk has answered, whether or not the workers run. */
+static void freeze_does_not_wait_for_workers(void **state)
+{
+	enum { WRITES = 4 };		/* field of the statistics */
+	struct unit *u = *state;
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+	int up[2], down[2];
+	int64_t writes;
+	bool frozen;
+	pid_t pid;
+	char byte;
+
+	if (!workers_are_threads())
+		unit_skip("workers that are kernel threads cannot be stopped");
+	unit_suspendable_file(u, device);
+	unit_disk(u, u->path, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, MIB, 1);
+	assert_ok(fsync(u->disk));
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = child_fork();
+	if (!pid) {
+		uint8_t *buf;
+
+		unit_start(u, 1, 16);
+		buf = unit_alloc(u, PAGE);
+		pattern_fill(buf, PAGE, 0, 2);
+		child_check(unit_io(u, VIRTIO_BLK_T_OUT, 8, buf, PAGE) == VIRTIO_BLK_S_OK);
+		child_check(write(up[1], "", 1) == 1 && read(down[0], &byte, 1) == 1);
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_OUT, 0, buf, PAGE);
+		expect_inflight(u, 0, 1);
+		wait_for_sleep(worker_find(getpid(), 's', 0), "");
+		/* The write may have been offloaded. */
+		usleep(QUIET_MS * 1000);
+		child_check(write(up[1], "", 1) == 1);
+		expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+		_exit(0);
+	}
+	assert_int_equal(read(up[0], &byte, 1), 1);
+	assert_ok(syncfs(u->disk));
+	unit_suspend(u, device);
+	assert_int_equal(write(down[1], "", 1), 1);
+	assert_int_equal(read(up[0], &byte, 1), 1);
+	snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(u->path, '/') - u->path), u->path);
+	u->frozen = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(u->frozen);
+	assert_ok(kill(pid, SIGSTOP));
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	writes = backend_stat(device, WRITES);
+	unit_resume(u);
+	WAIT_UNTIL(backend_stat(device, WRITES) > writes);
+	unit_call(u, freeze);
+	frozen = wait_until(unit_call_returned(u), TIMEOUT_MS / 4);
+	assert_ok(kill(pid, SIGCONT));
+	assert_ok(unit_call_join(u));
+	unit_thaw(u);
+	assert_int_equal(child_wait(pid), 0);
+	expect_disk(u->disk, 0, PAGE, 2);
+	assert_true(frozen);
 }
 
 /* Files of procfs have no fsync. */
@@ -678,6 +1089,9 @@ static void caller_closes_and_unlinks(void **state)
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
 }
 
+#define TEST_FUSE(fn)		{ #fn, fn, unit_setup, fuse_teardown, NULL }
+#define TEST_FUSE_ON(fn, p)	{ #fn "_on_" #p, fn, unit_setup, fuse_teardown, (void *)&(p) }
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -704,6 +1118,11 @@ int main(int argc, char **argv)
 		TEST(failing_request_of_more_than_2_gib),
 		TEST(half_failing_device),
 		TEST(lost_write_fails_the_flush),
+		TEST_ON(flush_error_is_sticky, nobody),
+		TEST_ON(flush_error_is_sticky, another_queue),
+		TEST_ON(flush_error_is_sticky, another_descriptor),
+		TEST_ON(flush_error_is_sticky, the_same_file),
+		TEST_ON(flush_error_is_sticky, a_change_of_mode),
 		TEST(full_tmpfs),
 		TEST(full_ext4_file),
 		TEST(full_ext4_direct),
@@ -713,6 +1132,9 @@ int main(int argc, char **argv)
 		TEST_ON(open_mode_is_that_of_attach, direct),
 		TEST(slow_requests_overlap),
 		TEST(device_of_depth_one),
+		TEST_ON(completions_while_submission_waits, sleeping),
+		TEST_ON(completions_while_submission_waits, polling),
+		TEST(larger_than_a_request_of_the_disk),
 		TEST(suspended_device),
 		TEST(read_that_waits_for_the_disk),
 		TEST(write_that_must_read_first),
@@ -724,6 +1146,7 @@ int main(int argc, char **argv)
 		TEST_ON(freeze_passes_after_writes, ext4_file),
 		TEST_ON(freeze_passes_after_writes, ext4_direct),
 		TEST_ON(freeze_passes_after_writes, xfs_direct),
+		TEST(freeze_does_not_wait_for_workers),
 		TEST(flush_of_a_file_without_fsync),
 		TEST_ON(flush_writes_the_cache_out, null_cached),
 		TEST_ON(flush_writes_the_cache_out, ext4_file),
@@ -732,6 +1155,11 @@ int main(int argc, char **argv)
 		TEST(device_is_unplugged),
 		TEST_ON(caller_closes_and_unlinks, tmpfs_file),
 		TEST_ON(caller_closes_and_unlinks, ext4_direct),
+		TEST_ON(threads_are_bounded, of_a_disk),
+		TEST_FUSE_ON(threads_are_bounded, of_a_server),
+		TEST_CGROUP(limit_of_threads_holds),
+		TEST_FUSE(write_through_to_a_server),
+		TEST(parts_of_blocks_of_the_file_system),
 	};
 
 	return disks_run(argc, argv, tests, ARRAY_SIZE(tests));

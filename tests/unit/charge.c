@@ -3,13 +3,19 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define DISK_SIZE	(8 * MIB)
 #define SEGMENTS	1022
 #define RANGES		256
 #define BOUNCED		(64 * KIB)	/* size of a bounce buffer */
-#define NR_MAX		1000
+#define QUEUES		8
+#define WRITERS		32		/* threads that write at the same time */
 /* The most that a CPU may be charged in advance. */
 #define CHARGE_BATCH	(MIB / 2)
 
@@ -28,8 +34,107 @@ static const struct pending ranges = {
 	VIRTIO_BLK_T_DISCARD, 1000, 1000 * RANGES * 16, false,
 };
 static const struct pending bounces = {
-	VIRTIO_BLK_T_OUT, 64, 64 * BOUNCED, true,
+	VIRTIO_BLK_T_OUT, 64, WRITERS * BOUNCED, true,
 };
+
+/*
+ * The owner of the device: a forked process that is in the cgroup, which the test
+ * is not. It runs the functions that owner_does() sends it, with its own copy of
+ * the unit. All that it will need is allocated before the cgroup is limited.
+ */
+static struct {
+	pid_t pid;			/* 0: there is none */
+	int steps;			/* eventfds: writing to a pipe allocates memory */
+	int replies;
+	int *device;			/* its descriptor, in memory that both map */
+	struct blk_request *req;	/* in the owner */
+} owner;
+
+typedef void owner_step(struct unit *u);
+
+static void tell(int eventfd, uint64_t value)
+{
+	assert_int_equal(write(eventfd, &value, sizeof(value)), sizeof(value));
+}
+
+static void __attribute__((noreturn)) run_steps(struct unit *u)
+{
+	/* An assertion that fails must not return into the test runner. */
+	setenv("CMOCKA_TEST_ABORT", "1", 1);
+	unit_write(CGROUP "/cgroup.procs", "0");
+	for (;;) {
+		event_wait(owner.steps, -1);
+		((owner_step *)(uintptr_t)event_count(owner.steps))(u);
+		tell(owner.replies, 1);
+	}
+}
+
+/* Have all memory of the process present, and keep it so. */
+static void lock_memory(struct unit *u)
+{
+	(void)u;
+	assert_ok(mlockall(MCL_CURRENT));
+}
+
+/* Fork the owner. The disk is open already. */
+static void owner_fork(struct unit *u)
+{
+	owner.device = unit_alloc(u, sizeof(*owner.device));
+	owner.steps = eventfd(0, EFD_CLOEXEC);
+	owner.replies = eventfd(0, EFD_CLOEXEC);
+	assert_ok(owner.steps);
+	assert_ok(owner.replies);
+	owner.pid = child_fork();
+	assert_ok(owner.pid);
+	if (!owner.pid)
+		run_steps(u);
+}
+
+static bool owner_has_died(void)
+{
+	siginfo_t info = { 0 };
+
+	return !waitid(P_PID, owner.pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
+/* Have the owner call step(u), and wait until that returns. */
+static void owner_does(owner_step *step)
+{
+	tell(owner.steps, (uintptr_t)step);
+	wait_until(!event_wait(owner.replies, 0) || owner_has_died(), 2 * TIMEOUT_MS);
+	if (event_wait(owner.replies, 0))
+		fail_msg("the owner has died, or does not reply");
+	event_count(owner.replies);
+}
+
+static void owner_leaves(struct unit *u)
+{
+	(void)u;
+	_exit(0);
+}
+
+static void expect_owner_to_leave(void)
+{
+	tell(owner.steps, (uintptr_t)owner_leaves);
+	assert_int_equal(child_wait(owner.pid), 0);
+	owner.pid = 0;
+}
+
+static int owner_teardown(void **state)
+{
+	int ret;
+
+	if (owner.pid)
+		kill(owner.pid, SIGKILL);
+	/* The owner may wait for the disk until that is resumed. */
+	ret = cgroup_teardown(state);
+	if (owner.pid)
+		waitpid(owner.pid, NULL, 0);
+	close(owner.steps);
+	close(owner.replies);
+	memset(&owner, 0, sizeof(owner));
+	return ret;
+}
 
 static uint64_t cgroup_number(const char *file, const char *key)
 {
@@ -60,30 +165,6 @@ static uint64_t charged(void)
 static void expect_charged_at_most(uint64_t bytes)
 {
 	WAIT_UNTIL(charged() <= bytes);
-}
-
-/* Start in the cgroup on a backend that can be blocked. */
-static void start_in_cgroup(struct unit *u, const struct pending *pending)
-{
-	struct null_blk spec = { .size_mib = 16 };
-	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
-
-	if (pending->direct) {
-		unit_suspendable(u, DISK_SIZE);
-	} else {
-		assert_ok(backend_null(device, &spec));
-		assert_ok(backend_mkfs(dir, "ext4", device));
-		assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
-		unit_disk(u, u->path, O_RDWR);
-		disk_fill(u->disk, 0, MIB, 1);
-		assert_ok(fsync(u->disk));
-		snprintf(u->path, sizeof(u->path), "%s", dir);
-	}
-	unit_open(u, RANGE_FEATURES);
-	unit_vqs(u, 1, 1024);
-	cgroup_attach(u);
-	/* The first request allocates memory that stays. */
-	expect_alive(u);
 }
 
 static void block_backend(struct unit *u, const struct pending *pending)
@@ -128,49 +209,108 @@ static unsigned int make_data(struct unit *u, const struct pending *pending,
 	return SEGMENTS;
 }
 
-static struct blk_request *submit(struct unit *u, const struct pending *pending)
+static void set_up_device(struct unit *u)
 {
-	struct blk_request *req = calloc(pending->nr, sizeof(*req));
+	unit_open(u, RANGE_FEATURES);
+	*owner.device = u->dev.fd;
+	unit_vqs(u, 1, 1024);
+	lock_memory(u);
+}
+
+/* Attach the disk, and add all requests, which the device sees after submit(). */
+static void attach(struct unit *u)
+{
+	const struct pending *pending = u->param;
 	struct vq_segment data[SEGMENTS];
 	unsigned int i, nr;
 
-	assert_non_null(req);
+	unit_attach(u);
+	/* The first request allocates memory that stays. */
+	expect_alive(u);
+	owner.req = calloc(pending->nr, sizeof(*owner.req));
+	assert_non_null(owner.req);
 	nr = make_data(u, pending, data);
 	for (i = 0; i < pending->nr; i++) {
-		assert_ok(blk_request_init(&req[i], &u->vq[0], nr + 2));
-		assert_ok(blk_add(&req[i], pending->type, 0, data, nr));
+		assert_ok(blk_request_init(&owner.req[i], &u->vq[0], nr + 2));
+		assert_ok(blk_add(&owner.req[i], pending->type, 0, data, nr));
 	}
-	vq_submit(&u->vq[0]);
-	return req;
+	lock_memory(u);
 }
 
-static void expect_all(struct blk_request *req, unsigned int nr)
+static void submit(struct unit *u)
 {
+	vq_submit(&u->vq[0]);
+}
+
+static void expect_all(struct unit *u)
+{
+	const struct pending *pending = u->param;
 	unsigned int i;
 
-	for (i = 0; i < nr; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, 1);
-	free(req);
+	for (i = 0; i < pending->nr; i++)
+		expect_end(&owner.req[i], VIRTIO_BLK_S_OK, 1);
+}
+
+static void detach(struct unit *u)
+{
+	unit_detach(u);
+	assert_int_equal(vq_used_idx(&u->vq[0]), vq_get_base(&u->vq[0]));
+}
+
+/* Copy the descriptor of the owner's device, for the counters. */
+static void copy_device(struct unit *u)
+{
+	int pidfd = syscall(SYS_pidfd_open, owner.pid, 0);
+
+	assert_ok(pidfd);
+	u->dev.fd = syscall(SYS_pidfd_getfd, pidfd, *owner.device, 0);
+	assert_ok(u->dev.fd);
+	close(pidfd);
+}
+
+/* Make a disk that can be blocked, and have the owner set up its device. */
+static void set_up(struct unit *u, const struct pending *pending)
+{
+	struct null_blk spec = { .size_mib = 16 };
+	char device[BACKEND_PATH_MAX], dir[BACKEND_PATH_MAX];
+
+	if (pending->direct) {
+		unit_suspendable(u, DISK_SIZE);
+	} else {
+		assert_ok(backend_null(device, &spec));
+		assert_ok(backend_mkfs(dir, "ext4", device));
+		assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
+		unit_disk(u, u->path, O_RDWR);
+		disk_fill(u->disk, 0, MIB, 1);
+		assert_ok(fsync(u->disk));
+		snprintf(u->path, sizeof(u->path), "%s", dir);
+	}
+	owner_fork(u);
+	owner_does(set_up_device);
+	copy_device(u);
 }
 
 static void owner_is_charged(void **state)
 {
 	struct unit *u = *state;
 	const struct pending *pending = u->param;
-	uint64_t before, during = 0;
-	struct blk_request *req;
+	uint64_t detached, before, during = 0;
 
-	start_in_cgroup(u, pending);
+	set_up(u, pending);
+	detached = charged();
+	owner_does(attach);
 	before = charged();
 	block_backend(u, pending);
-	req = submit(u, pending);
+	owner_does(submit);
 	WAIT_UNTIL((during = charged()) + CHARGE_BATCH >= before + pending->allocated);
-	print_message("charged %llu KiB before, %llu KiB with %u requests in flight\n",
+	print_message("charged %llu KiB before, %llu KiB with %llu of %u requests in flight\n",
 		      (unsigned long long)before / KIB, (unsigned long long)during / KIB,
-		      pending->nr);
+		      (unsigned long long)unit_stats(u, 0).inflight, pending->nr);
 	unblock_backend(u, pending);
-	expect_all(req, pending->nr);
-	expect_charged_at_most(before + 2 * CHARGE_BATCH);
+	owner_does(expect_all);
+	owner_does(detach);
+	expect_charged_at_most(detached + 2 * CHARGE_BATCH);
+	expect_owner_to_leave();
 }
 
 static uint64_t set_limit(uint64_t more)
@@ -187,6 +327,7 @@ static void expect_limited(struct unit *u, const struct pending *pending, uint64
 {
 	WAIT_UNTIL(cgroup_number("memory.events", "max"));
 	ASSERT_NEVER(charged() > limit);
+	assert_int_equal(cgroup_number("memory.events", "oom_kill"), 0);
 	print_message("%llu of %u requests in flight at the limit\n",
 		      (unsigned long long)unit_stats(u, 0).inflight, pending->nr);
 }
@@ -196,21 +337,23 @@ static void limit_is_enforced(void **state)
 {
 	struct unit *u = *state;
 	const struct pending *pending = u->param;
-	struct blk_request *req;
 	uint64_t limit;
 
-	start_in_cgroup(u, pending);
+	set_up(u, pending);
+	owner_does(attach);
 	limit = set_limit(pending->allocated / 2);
 	block_backend(u, pending);
-	req = submit(u, pending);
+	owner_does(submit);
 	expect_limited(u, pending, limit);
 	/* Bounce buffers become smaller instead of fewer. */
 	if (!pending->direct)
 		assert_true(unit_stats(u, 0).inflight < pending->nr);
 	unblock_backend(u, pending);
-	expect_all(req, pending->nr);
+	owner_does(expect_all);
 	assert_int_equal(cgroup_number("memory.events", "oom_kill"), 0);
-	expect_alive(u);
+	owner_does(expect_alive);
+	owner_does(detach);
+	expect_owner_to_leave();
 }
 
 /* Requests that wait for memory at a detach are processed after the next attach. */
@@ -218,61 +361,83 @@ static void detach_at_the_limit(void **state)
 {
 	struct unit *u = *state;
 	const struct pending *pending = u->param;
-	struct blk_request *req;
 	uint64_t limit;
 
-	start_in_cgroup(u, pending);
+	set_up(u, pending);
+	owner_does(attach);
 	limit = set_limit(0);
 	block_backend(u, pending);
-	req = submit(u, pending);
+	owner_does(submit);
 	expect_limited(u, pending, limit);
 	unblock_backend(u, pending);
-	unit_detach(u);
+	owner_does(detach);
 	unit_write(CGROUP "/memory.max", "max");
-	assert_int_equal(vq_used_idx(&u->vq[0]), vq_get_base(&u->vq[0]));
-	unit_attach(u);
-	expect_all(req, pending->nr);
+	owner_does(unit_attach);
+	owner_does(expect_all);
 	assert_int_equal(cgroup_number("memory.events", "oom_kill"), 0);
+	owner_does(detach);
+	expect_owner_to_leave();
+}
+
+static void open_device(struct unit *u)
+{
+	unit_open(u, FEATURES);
+}
+
+static void attach_queues(struct unit *u)
+{
+	unit_pin_limit(u, 16 * MIB);
+	unit_vqs(u, QUEUES, 1024);
+	unit_attach(u);
+}
+
+static void close_device(struct unit *u)
+{
+	unit_detach(u);
+	vhost_blk_close(&u->dev);
 }
 
 /* Memory of a device and of its queues is charged until they are freed. */
 static void device_and_queues_are_charged(void **state)
 {
-	enum { QUEUES = 8, DEVICE = 2 * MIB, QUEUE = 600 * KIB };
+	enum { DEVICE = 2 * MIB, QUEUE = 600 * KIB };
 	struct unit *u = *state;
-	uint64_t opened, attached;
+	uint64_t before, opened, attached;
 
 	unit_memfd(u, DISK_SIZE);
-	unit_write(CGROUP "/cgroup.procs", "0");
-	unit_open(u, FEATURES);
-	cgroup_leave();
+	owner_fork(u);
+	owner_does(lock_memory);
+	before = charged();
+	owner_does(open_device);
 	opened = charged();
-	unit_pin_limit(u, 16 * MIB);
-	unit_vqs(u, QUEUES, 1024);
-	cgroup_attach(u);
+	owner_does(attach_queues);
 	attached = charged();
 	print_message("a device: %llu KiB, a queue of 1024: %llu KiB\n",
-		      (unsigned long long)opened / KIB,
+		      (unsigned long long)(opened - before) / KIB,
 		      (unsigned long long)(attached - opened) / QUEUES / KIB);
-	assert_true(opened >= DEVICE);
+	assert_true(opened - before >= DEVICE);
 	assert_true(attached - opened >= QUEUES * QUEUE);
-	unit_detach(u);
-	vhost_blk_close(&u->dev);
-	expect_charged_at_most(2 * CHARGE_BATCH);
+	owner_does(close_device);
+	expect_charged_at_most(before + 2 * CHARGE_BATCH);
+	expect_owner_to_leave();
 }
+
+#define TEST_OWNER(fn)	{ #fn, fn, cgroup_setup, owner_teardown, NULL }
+#define TEST_OWNER_ON(fn, p) \
+	{ #fn "_on_" #p, fn, cgroup_setup, owner_teardown, (void *)&(p) }
 
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST_CGROUP(device_and_queues_are_charged),
-		TEST_CGROUP_ON(owner_is_charged, segments),
-		TEST_CGROUP_ON(owner_is_charged, ranges),
-		TEST_CGROUP_ON(owner_is_charged, bounces),
-		TEST_CGROUP_ON(limit_is_enforced, segments),
-		TEST_CGROUP_ON(limit_is_enforced, ranges),
-		TEST_CGROUP_ON(limit_is_enforced, bounces),
-		TEST_CGROUP_ON(detach_at_the_limit, segments),
-		TEST_CGROUP_ON(detach_at_the_limit, ranges),
+		TEST_OWNER(device_and_queues_are_charged),
+		TEST_OWNER_ON(owner_is_charged, segments),
+		TEST_OWNER_ON(owner_is_charged, ranges),
+		TEST_OWNER_ON(owner_is_charged, bounces),
+		TEST_OWNER_ON(limit_is_enforced, segments),
+		TEST_OWNER_ON(limit_is_enforced, ranges),
+		TEST_OWNER_ON(limit_is_enforced, bounces),
+		TEST_OWNER_ON(detach_at_the_limit, segments),
+		TEST_OWNER_ON(detach_at_the_limit, ranges),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

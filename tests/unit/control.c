@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/utsname.h>
 
 #define THREADS		CGROUP "/threads"
 /* Four seconds, which other delays of a busy machine do not matter next to. */
@@ -137,17 +136,6 @@ static unsigned int load_percent(struct unit *u, struct blk_request *req, unsign
 	return (worker_time() - time) / 10000 / (now_ms() - start);
 }
 
-/* Since 6.18 tasks are throttled when they return to userspace, which kernel threads do not. */
-static bool kernel_throttles_its_threads(void)
-{
-	unsigned int version, patchlevel;
-	struct utsname name;
-
-	assert_ok(uname(&name));
-	assert_int_equal(sscanf(name.release, "%u.%u", &version, &patchlevel), 2);
-	return version < 6 || (version == 6 && patchlevel < 18);
-}
-
 static void cpu_max_limits_workers(void **state)
 {
 	struct unit *u = *state;
@@ -155,8 +143,6 @@ static void cpu_max_limits_workers(void **state)
 	unsigned int limited, unlimited;
 	struct blk_request req[64];
 
-	if (!kernel_throttles_its_threads())
-		unit_skip("cpu.max does not throttle kernel threads since Linux 6.18");
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
 	attach_in_cgroup(u, ARRAY_SIZE(req));
 	unit_requests(req, ARRAY_SIZE(req), &u->vq[0]);

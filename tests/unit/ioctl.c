@@ -108,8 +108,30 @@ static void offers_one_backend_feature(void **state)
 	assert_errno(ioctl(u->dev.fd, VHOST_SET_BACKEND_FEATURES, &features), EOPNOTSUPP);
 }
 
+static int set_coalesce(struct unit *u, uint32_t max_us, uint32_t reserved)
+{
+	struct vhost_blk_coalesce coalesce = { .max_us = max_us, .reserved = reserved };
+
+	return ioctl(u->dev.fd, VHOST_BLK_SET_COALESCE, &coalesce);
+}
+
+static int set_hand_back(struct unit *u, int fd, uint32_t reserved)
+{
+	struct vhost_blk_hand_back hand_back = { .fd = fd, .reserved = reserved };
+
+	return ioctl(u->dev.fd, VHOST_BLK_SET_HAND_BACK, &hand_back);
+}
+
+static int resume(struct unit *u, uint32_t flags, uint32_t reserved)
+{
+	struct vhost_blk_resume resume = { .flags = flags, .reserved = reserved };
+
+	return ioctl(u->dev.fd, VHOST_BLK_RESUME, &resume);
+}
+
 static void needs_an_owner(void **state)
 {
+	struct vhost_blk_unanswered list = { 0 };
 	struct vhost_memory table = { 0 };
 	struct unit *u = *state;
 
@@ -120,6 +142,11 @@ static void needs_an_owner(void **state)
 	assert_errno(set_file(u, VHOST_BLK_SET_BACKEND_COMPAT, 0, u->disk), EPERM);
 	assert_errno(set_serial(u, "serial", 0), EPERM);
 	assert_errno(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0), EPERM);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_QUIESCE), EPERM);
+	assert_errno(resume(u, 0, 0), EPERM);
+	assert_errno(set_hand_back(u, -1, 0), EPERM);
+	assert_errno(set_coalesce(u, 0, 0), EPERM);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list), EPERM);
 	assert_errno(ioctl(u->dev.fd, VHOST_RESET_OWNER), EPERM);
 	assert_errno(ioctl(u->dev.fd, VHOST_SET_MEM_TABLE, &table), EPERM);
 	assert_errno(set_state(u, VHOST_SET_VRING_NUM, 0, 8), EPERM);
@@ -492,6 +519,8 @@ static void unknown_ioctls_are_refused(void **state)
 
 	start_on_memfd(u, DISK_SIZE, 1, 8);
 	assert_errno(ioctl(u->dev.fd, _IO(VHOST_VIRTIO, 0x52), argument), ENOTTY);
+	/* It was VHOST_BLK_SET_AFFINITY. */
+	assert_errno(ioctl(u->dev.fd, _IOW(VHOST_VIRTIO, 0x54, uint64_t[2]), argument), ENOTTY);
 	assert_errno(ioctl(u->dev.fd, _IO(VHOST_VIRTIO, 0x90), argument), ENOTTY);
 	assert_errno(ioctl(u->dev.fd, VHOST_NET_SET_BACKEND, argument), ENOTTY);
 	expect_alive(u);
@@ -505,7 +534,8 @@ static void bad_pointers_are_refused(void **state)
 		VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE, VHOST_GET_VRING_BASE,
 		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
 		VHOST_BLK_SET_BACKEND, VHOST_BLK_SET_BACKEND_COMPAT, VHOST_BLK_SET_SERIAL,
-		VHOST_BLK_GET_LIMITS,
+		VHOST_BLK_GET_LIMITS, VHOST_BLK_RESUME, VHOST_BLK_SET_HAND_BACK,
+		VHOST_BLK_GET_UNANSWERED, VHOST_BLK_SET_COALESCE,
 	};
 	struct unit *u = *state;
 	unsigned int i;
@@ -559,6 +589,100 @@ static void write_cache_is_checked(void **state)
 	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0));
 	unit_detach(u);
 	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_BACK, 0));
+}
+
+static void coalescing_is_checked(void **state)
+{
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_errno(set_coalesce(u, 1001, 0), EINVAL);
+	assert_errno(set_coalesce(u, UINT32_MAX, 0), EINVAL);
+	assert_errno(set_coalesce(u, 1000, 1), EINVAL);
+	assert_ok(set_coalesce(u, 1000, 0));
+	unit_attach(u);
+	assert_errno(set_coalesce(u, 1001, 0), EINVAL);
+	assert_ok(set_coalesce(u, 0, 0));
+	assert_ok(set_coalesce(u, 1, 0));
+	expect_alive(u);
+}
+
+static void hand_back_is_checked(void **state)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct unit *u = *state;
+
+	assert_ok(event);
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_ok(set_hand_back(u, -1, 0));
+	assert_errno(set_hand_back(u, event, 1), EINVAL);
+	assert_errno(set_hand_back(u, -1, 1), EINVAL);
+	assert_errno(set_hand_back(u, 1 << 30, 0), EBADF);
+	assert_errno(set_hand_back(u, -2, 0), EBADF);
+	assert_errno(set_hand_back(u, u->disk, 0), EINVAL);
+	assert_ok(set_hand_back(u, event, 0));
+	assert_ok(set_hand_back(u, event, 0));
+	unit_attach(u);
+	assert_errno(set_hand_back(u, event, 0), EBUSY);
+	assert_errno(set_hand_back(u, -1, 0), EBUSY);
+	unit_detach(u);
+	/* The device has a reference of its own. */
+	close(event);
+	unit_attach(u);
+	assert_int_equal(unit_quiesce(u), 0);
+	assert_errno(set_hand_back(u, -1, 0), EBUSY);
+	unit_detach(u);
+	assert_ok(set_hand_back(u, -1, 0));
+}
+
+static void resuming_is_checked(void **state)
+{
+	struct unit *u = *state;
+
+	start_on_memfd(u, DISK_SIZE, 1, 8);
+	assert_errno(resume(u, 0, 1), EINVAL);
+	assert_errno(resume(u, 2, 0), EINVAL);
+	assert_int_equal(unit_quiesce(u), 0);
+	assert_errno(resume(u, VHOST_BLK_RESUME_RETRY, 1), EINVAL);
+	assert_errno(resume(u, UINT32_MAX, 0), EINVAL);
+	assert_errno(resume(u, 1U << 31, 0), EINVAL);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+	ASSERT_NEVER(vq_used_idx(&u->vq[0]));
+	assert_ok(resume(u, VHOST_BLK_RESUME_RETRY, 0));
+	expect_end(&u->req, VIRTIO_BLK_S_OK, 1);
+	expect_alive(u);
+}
+
+static void listing_is_checked(void **state)
+{
+	struct vhost_blk_unanswered list = { .index = 0 };
+	struct unit *u = *state;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 8);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list), EBUSY);
+	unit_attach(u);
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list), EBUSY);
+	assert_int_equal(unit_quiesce(u), 0);
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list));
+	assert_int_equal(list.nr, 0);
+	/* Nothing is written where nothing is listed, and there is none in a stopped queue. */
+	list.nr = UINT32_MAX;
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list));
+	assert_int_equal(list.nr, 0);
+	list.index = 1;
+	list.nr = 1;
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list));
+	assert_int_equal(list.nr, 0);
+	list.index = VQS_MAX;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list), ENOBUFS);
+	list.index = UINT32_MAX;
+	assert_errno(ioctl(u->dev.fd, VHOST_BLK_GET_UNANSWERED, &list), ENOBUFS);
 }
 
 static void memory_table_is_checked(void **state)
@@ -723,6 +847,10 @@ int main(int argc, char **argv)
 		TEST(bad_pointers_are_refused),
 		TEST(serial_is_checked),
 		TEST(write_cache_is_checked),
+		TEST(coalescing_is_checked),
+		TEST(hand_back_is_checked),
+		TEST(resuming_is_checked),
+		TEST(listing_is_checked),
 		TEST(memory_table_is_checked),
 		TEST(features_can_be_set_again_after_detach),
 		TEST(reset_releases_the_device),

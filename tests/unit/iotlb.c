@@ -70,6 +70,12 @@ static int update_page(unsigned int page)
 	return update_to(iova, PAGE, host ? host : unit_host(iommu.u, iova), iommu.perm[page]);
 }
 
+/* Map a range to the guest memory there. */
+static int map(uint64_t iova, uint64_t size)
+{
+	return update_to(iova, size, unit_host(iommu.u, iova), VHOST_ACCESS_RW);
+}
+
 static int invalidate(uint64_t iova, uint64_t size)
 {
 	const struct vhost_iotlb_msg msg = {
@@ -518,7 +524,59 @@ static void remapped_address_with_pinned_pages(void **state)
 		expect_pattern(i % 2 ? other : s.data, PAGE, i * PAGE, 1);
 	}
 	assert_int_equal(unit_stats(u, 0).pin_misses, 2);
-	assert_int_equal(unit_stats(u, 0).polled, 0);
+	assert_int_equal(unit_stats(u, 0).poll_hits, 0);
+}
+
+static int invalidate_all(struct unit *u)
+{
+	(void)u;
+	return invalidate(GUEST_GPA, GUEST_SIZE);
+}
+
+/* What the thread of unit_call() invalidates. */
+static uint64_t invalid_page;
+
+static int invalidate_page(struct unit *u)
+{
+	(void)u;
+	return invalidate(invalid_page, PAGE);
+}
+
+/*
+ * When the call returns, the IOMMU may give the page to something else: no request
+ * in flight accesses it. It does not wait for requests that use other pages.
+ */
+static void invalidation_waits_for_requests(void **state)
+{
+	static const unsigned int segments[] = { 1, 2 };	/* data, status */
+	struct unit *u = *state;
+	struct spread s;
+	unsigned int i;
+	char *other;
+
+	unit_suspendable(u, MIB);
+	disk_fill(u->disk, 0, MIB, 1);
+	start_behind_iommu(u, 1);
+	spread_init(u, &s, &u->vq[0], 1);
+	other = unit_alloc(u, PAGE);
+	reply_to(other, PAGE);
+	for (i = 0; i < ARRAY_SIZE(segments); i++) {
+		unit_suspend(u, u->path);
+		spread_submit(&s, VIRTIO_BLK_T_IN, i);
+		expect_inflight(u, 0, 1);
+		invalid_page = guest_address(&u->mem, other);
+		unit_call(u, invalidate_page);
+		WAIT_UNTIL(unit_call_returned(u));
+		assert_ok(unit_call_join(u));
+		invalid_page = s.segment[segments[i]].addr;
+		unit_call(u, invalidate_page);
+		ASSERT_NEVER(unit_call_returned(u));
+		unit_resume(u);
+		WAIT_UNTIL(unit_call_returned(u));
+		assert_ok(unit_call_join(u));
+		assert_int_equal(*s.req.status, VIRTIO_BLK_S_OK);
+		expect_read(&s, i);
+	}
 }
 
 static void invalidated_in_flight(void **state)
@@ -544,15 +602,19 @@ static void invalidated_in_flight(void **state)
 	unit_suspend(u, u->path);
 	vq_submit(vq);
 	expect_inflight(u, 0, NR);
-	unmap(u->mem.region[0].host, GUEST_SIZE, REPLY_UPDATE);
 	unmap(vq->used, 1, REPLY_LATER);
+	unit_call(u, invalidate_all);
+	ASSERT_NEVER(unit_call_returned(u));
 	unit_resume(u);
-	wait_for_miss(vq->used, 2);
+	WAIT_UNTIL(unit_call_returned(u));
+	assert_ok(unit_call_join(u));
 	for (i = 0; i < NR; i++)
-		wait_for_status(&req[i]);
+		assert_int_equal(*req[i].status, VIRTIO_BLK_S_OK);
+	wait_for_miss(vq->used, 2);
 	expect_waiting(vq);
 	assert_int_equal(vq_used_idx(vq), 0);
-	assert_in_range(misses_at(vq->used), 2, 3);
+	/* Both workers ask, and again after each reply for another part of the ring. */
+	assert_in_range(misses_at(vq->used), 2, 6);
 	reply_to(vq->used, 1);
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
@@ -582,15 +644,44 @@ static void detach_while_fetching_waits(void **state)
 	expect_read(&s, 5);
 }
 
+/* A request that was not fetched completely is fetched after the device is resumed. */
+static void quiesce_while_fetching_waits(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct spread s;
+
+	start_on_memfd_behind_iommu(u, 2);
+	expect_alive(u);
+	spread_init(u, &s, vq, 1);
+	unmap(s.data, 1, REPLY_LATER);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 5);
+	wait_for_miss(s.data, 1);
+	unit_call(u, unit_quiesce);
+	WAIT_UNTIL(unit_call_returned(u));
+	assert_int_equal(unit_call_join(u), 0);
+	assert_int_equal(vq_get_base(vq), vq_used_idx(vq));
+	reply_to(s.data, 1);
+	expect_waiting(vq);
+	assert_ok(unit_resume_queues(u, 0));
+	expect_read(&s, 5);
+	expect_alive(u);
+}
+
 /*
- * Start with all of memory mapped and a read in flight on a suspended disk. The
+ * Start with all of memory mapped and a read in flight on a disk that is suspended. The
  * memory is mapped before the attach, as a late reply would replace the mapping.
  */
 static void start_with_read_in_flight(struct unit *u, struct spread *s)
 {
-	unit_suspendable(u, MIB);
+	uint64_t used, end = GUEST_GPA + GUEST_SIZE;
+
 	open_behind_iommu(u, 1);
-	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	/* The used ring has a mapping of its own, which no request in flight uses. */
+	used = guest_address(&u->mem, u->vq[0].used);
+	assert_ok(map(GUEST_GPA, used - GUEST_GPA));
+	assert_ok(map(used, PAGE));
+	assert_ok(map(used + PAGE, end - used - PAGE));
 	unit_attach(u);
 	spread_init(u, s, &u->vq[0], 1);
 	unit_suspend(u, u->path);
@@ -619,6 +710,7 @@ static void detach_with_deferred_used(void **state)
 	struct vq *vq = &u->vq[0];
 	struct spread s;
 
+	unit_suspendable(u, MIB);
 	start_with_deferred_used(u, &s);
 	unit_detach(u);
 	assert_int_equal(vq_used_idx(vq), 0);
@@ -635,9 +727,10 @@ static void detach_adds_used_if_mapped(void **state)
 	struct unit *u = *state;
 	struct spread s;
 
+	unit_suspendable(u, MIB);
 	start_with_read_in_flight(u, &s);
-	assert_ok(invalidate(GUEST_GPA, GUEST_SIZE));
-	assert_ok(update_to(GUEST_GPA, GUEST_SIZE, u->mem.region[0].host, VHOST_ACCESS_RW));
+	assert_ok(invalidate(guest_address(&u->mem, u->vq[0].used), PAGE));
+	assert_ok(map(guest_address(&u->mem, u->vq[0].used), PAGE));
 	unit_resume_soon(u);
 	unit_detach(u);
 	assert_int_equal(vq_used_idx(&u->vq[0]), 1);
@@ -649,6 +742,7 @@ static void closed_while_waiting(void **state)
 	struct unit *u = *state;
 	struct spread s;
 
+	unit_suspendable(u, MIB);
 	start_with_deferred_used(u, &s);
 	iommu.stop = true;
 	pthread_join(iommu.thread, NULL);
@@ -665,6 +759,7 @@ static void owner_killed_while_waiting(void **state)
 	pid_t pid;
 	char c;
 
+	unit_suspendable(u, MIB);
 	assert_ok(pipe(up));
 	pid = child_fork();
 	if (!pid) {
@@ -676,6 +771,76 @@ static void owner_killed_while_waiting(void **state)
 	assert_int_equal(read(up[0], &c, 1), 1);
 	close(up[0]);
 	assert_ok(kill(pid, SIGKILL));
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	expect_workers(pid, 0);
+}
+
+static int detach(struct unit *u)
+{
+	return vhost_blk_detach(&u->dev);
+}
+
+/* A process that is not the owner does not wait for a detach that waits for the disk. */
+static void stranger_writes_during_detach(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+	pid_t pid;
+
+	unit_suspendable(u, MIB);
+	start_with_read_in_flight(u, &s);
+	unit_call(u, detach);
+	ASSERT_NEVER(unit_call_returned(u));
+	pid = child_fork();
+	if (!pid)
+		_exit(invalidate(GUEST_GPA, PAGE) != -EPERM);
+	assert_int_equal(child_wait(pid), 0);
+	assert_false(unit_call_returned(u));
+	unit_resume(u);
+	WAIT_UNTIL(unit_call_returned(u));
+	assert_ok(unit_call_join(u));
+}
+
+/* Return true if a process' first thread has ended. */
+static bool has_ended(pid_t pid)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+	fclose(f);
+	return state == 'Z';
+}
+
+/* A thread of the owner waits for the detach, and can be killed. */
+static void owner_killed_while_writing(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+	int up[2];
+	pid_t pid;
+	char c;
+
+	unit_suspendable(u, MIB);
+	assert_ok(pipe(up));
+	pid = child_fork();
+	if (!pid) {
+		start_with_read_in_flight(u, &s);
+		unit_call(u, detach);
+		usleep(QUIET_MS * 1000);
+		assert_true(write(up[1], "", 1) == 1);
+		invalidate(GUEST_GPA, PAGE);
+		pause();
+	}
+	assert_int_equal(read(up[0], &c, 1), 1);
+	usleep(QUIET_MS * 1000);
+	assert_false(has_ended(pid));
+	assert_ok(kill(pid, SIGKILL));
+	WAIT_UNTIL(has_ended(pid));
+	assert_ok(backend_dm_resume(u->path));
 	assert_int_equal(child_wait(pid), 256 + SIGKILL);
 	expect_workers(pid, 0);
 }
@@ -744,7 +909,7 @@ static void bad_messages_are_refused(void **state)
 
 	pid = child_fork();
 	if (!pid)
-		_exit(update_to(GUEST_GPA, PAGE, host, VHOST_ACCESS_RW) != -EFAULT);
+		_exit(update_to(GUEST_GPA, PAGE, host, VHOST_ACCESS_RW) != -EPERM);
 	assert_int_equal(child_wait(pid), 0);
 	expect_alive(u);
 
@@ -817,12 +982,16 @@ int main(int argc, char **argv)
 		TEST_IOTLB(permissions_are_enforced),
 		TEST_IOTLB(remapped_address),
 		TEST_IOTLB(remapped_address_with_pinned_pages),
+		TEST_IOTLB(invalidation_waits_for_requests),
 		TEST_IOTLB(invalidated_in_flight),
 		TEST_IOTLB(detach_while_fetching_waits),
+		TEST_IOTLB(quiesce_while_fetching_waits),
 		TEST_IOTLB(detach_with_deferred_used),
 		TEST_IOTLB(detach_adds_used_if_mapped),
 		TEST_IOTLB(closed_while_waiting),
 		TEST_IOTLB(owner_killed_while_waiting),
+		TEST_IOTLB(stranger_writes_during_detach),
+		TEST_IOTLB(owner_killed_while_writing),
 		TEST_IOTLB(used_ring_must_be_writable),
 		TEST_IOTLB(bad_messages_are_refused),
 		TEST_IOTLB(reading_without_an_iotlb_ends),

@@ -6,9 +6,12 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -478,6 +481,43 @@ static void starts_and_stops_many_times(void **state)
 	assert_int_equal(vq_get_base(&u->vq[0]), 15);
 }
 
+struct kicker {
+	struct vq *vq;
+	atomic_bool stop;
+};
+
+static void *kick_all_the_time(void *arg)
+{
+	struct kicker *k = arg;
+
+	while (!k->stop)
+		vq_kick(k->vq);
+	return NULL;
+}
+
+/* No kick is lost, whatever the device is doing when it comes. */
+static void kicks_at_any_moment_of_a_start(void **state)
+{
+	struct unit *u = *state;
+	struct kicker k = { .vq = &u->vq[0] };
+	pthread_t thread;
+	unsigned int i;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_open(u, FEATURES);
+	unit_vqs(u, 1, 16);
+	assert_int_equal(pthread_create(&thread, NULL, kick_all_the_time, &k), 0);
+	for (i = 0; i < 30; i++) {
+		unit_attach(u);
+		expect_alive(u);
+		unit_detach(u);
+	}
+	k.stop = true;
+	pthread_join(thread, NULL);
+	unit_attach(u);
+	expect_alive(u);
+}
+
 enum exit { BY_KILL, BY_EXIT, BY_EXEC };
 static const enum exit by_kill = BY_KILL, by_exit = BY_EXIT, by_exec = BY_EXEC;
 
@@ -615,10 +655,150 @@ static void fork_and_owner_exits(void **state)
 	}
 	close(down[0]);
 	assert_int_equal(child_wait(pid), 0);
-	/* The device is still open, so its workers stay. */
-	ASSERT_NEVER(worker_count(pid) != 2);
+	/* The device is still open. */
+	expect_workers_of_dead_owner(pid, 2);
 	close(down[1]);
 	expect_workers(pid, 0);
+}
+
+/* Return true if no process maps the memfd any more, by sealing it. */
+static bool can_seal(int memfd)
+{
+	return !fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE);
+}
+
+/* Keep the ring busy until the other end of a pipe is closed. */
+static void child_pumps(struct child_device *c, int up, int down)
+{
+	struct pollfd closed = { .fd = down };
+	unsigned int i, done = 0;
+
+	child_submit(c, NR, VIRTIO_BLK_T_IN);
+	while (!poll(&closed, 1, 1)) {
+		child_check(blk_reap(&c->vq) >= 0);
+		for (i = 0; i < NR; i++) {
+			struct vq_segment data = {
+				.addr = guest_address(c->dev.mem, c->buf), .len = PAGE,
+			};
+
+			if (!c->req[i].done)
+				continue;
+			child_check(blk_add(&c->req[i], VIRTIO_BLK_T_IN, 0, &data, 1) >= 0);
+			if (++done == NR)
+				tell(up);
+		}
+		vq_publish(&c->vq);
+		vq_kick(&c->vq);
+	}
+}
+
+/* The memory of an owner goes with it, though a child of it keeps the shared ring busy. */
+static void dead_owner_keeps_no_memory(void **state)
+{
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB, .delay_us = 2000 };
+	struct unit *u = *state;
+	int up[2], down[2], memfd;
+	pid_t pid;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	memfd = memfd_create("private", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_ok(memfd);
+	assert_ok(ftruncate(memfd, PAGE));
+	assert_ok(pipe(up));
+	assert_ok(pipe(down));
+	pid = child_fork();
+	if (!pid) {
+		struct child_device c;
+		char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+
+		child_check(page != MAP_FAILED);
+		child_start(&c, &u->mem, u->disk);
+		if (!fork()) {
+			munmap(page, PAGE);
+			close(down[1]);
+			child_pumps(&c, up[1], down[0]);
+			_exit(0);
+		}
+		pause();
+	}
+	close(down[0]);
+	assert_true(told(up[0]));
+	assert_false(can_seal(memfd));
+	assert_ok(kill(pid, SIGKILL));
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	WAIT_UNTIL(can_seal(memfd));
+	close(memfd);
+	close(down[1]);
+	expect_workers(pid, 0);
+	unit_start(u, 1, 16);
+	expect_alive(u);
+}
+
+static const uint32_t reads = VIRTIO_BLK_T_IN, zeroes = VIRTIO_BLK_T_WRITE_ZEROES;
+
+/*
+ * Submit requests that take minutes each: reads whose descriptors name the same
+ * memory again and again, or lists of ranges to be overwritten.
+ */
+static void submit_large_requests(struct unit *u, uint32_t type, struct blk_request *req,
+				  unsigned int nr)
+{
+	enum { SEGMENTS = 20, SEGMENT = 4 * MIB, RANGES = 256, RANGE = 32 * MIB };
+	struct virtio_blk_discard_write_zeroes *list;
+	struct vq_segment data[SEGMENTS];
+	unsigned int i, nr_data = SEGMENTS;
+
+	for (i = 0; i < SEGMENTS; i++)
+		data[i] = unit_segment(u, u->sector, SEGMENT);
+	if (type == VIRTIO_BLK_T_WRITE_ZEROES) {
+		list = u->sector;
+		for (i = 0; i < RANGES; i++) {
+			list[i].sector = i % 8 * (RANGE / SECTOR_SIZE);
+			list[i].num_sectors = RANGE / SECTOR_SIZE;
+		}
+		data[0].len = RANGES * sizeof(*list);
+		nr_data = 1;
+	}
+	for (i = 0; i < nr; i++) {
+		assert_ok(blk_request_init(&req[i], &u->vq[0], SEGMENTS + 2));
+		assert_ok(blk_add(&req[i], type, 0, data, nr_data));
+	}
+	vq_submit(&u->vq[0]);
+}
+
+/* What a guest asks of a slow disk does not keep its owner from being killed. */
+static void killed_with_large_requests(void **state)
+{
+	enum { LARGE = 64, BOUND_MS = 5000 };
+	struct null_blk spec = {
+		.size_mib = 256, .forgets = true, .mbps = 10, .max_sectors = 128,
+	};
+	struct unit *u = *state;
+	int64_t begin;
+	int up[2];
+	pid_t pid;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	assert_ok(pipe(up));
+	pid = child_fork();
+	if (!pid) {
+		struct blk_request req[LARGE];
+
+		unit_start_with(u, RANGE_FEATURES, 1, 2 * LARGE);
+		u->sector = unit_alloc(u, 4 * MIB);
+		submit_large_requests(u, *(const uint32_t *)u->param, req, LARGE);
+		child_check(wait_until(unit_stats(u, 0).inflight, TIMEOUT_MS));
+		usleep(10 * QUIET_MS * 1000);
+		tell(up[1]);
+		pause();
+	}
+	assert_true(told(up[0]));
+	begin = now_ms();
+	assert_ok(kill(pid, SIGKILL));
+	assert_int_equal(child_wait(pid), 256 + SIGKILL);
+	expect_workers(pid, 0);
+	print_message("the owner was gone after %lld ms\n", (long long)(now_ms() - begin));
+	assert_true(now_ms() - begin < BOUND_MS * unit_slower());
 }
 
 static void dup_keeps_the_device(void **state)
@@ -856,12 +1036,16 @@ int main(int argc, char **argv)
 		TEST(failed_attach_leaves_nothing),
 		TEST(stops_and_starts_under_load),
 		TEST(starts_and_stops_many_times),
+		TEST(kicks_at_any_moment_of_a_start),
 		TEST_ON(owner_exits, by_kill),
 		TEST_ON(owner_exits, by_exit),
 		TEST_ON(owner_exits, by_exec),
 		TEST(killed_at_any_moment),
 		TEST(fork_and_child_exits),
 		TEST(fork_and_owner_exits),
+		TEST(dead_owner_keeps_no_memory),
+		TEST_ON(killed_with_large_requests, reads),
+		TEST_ON(killed_with_large_requests, zeroes),
 		TEST(dup_keeps_the_device),
 		TEST(device_opened_for_another_process),
 		TEST(running_device_passed_on),

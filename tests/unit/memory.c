@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #define DISK_SIZE	(8 * MIB)
 
@@ -406,8 +408,231 @@ static void partial_pinning_leaks_no_pages(void **state)
 	expect_alive(u);
 }
 
+/* A read in flight, and the parts of it that are in the region that goes. */
+struct in_flight {
+	bool direct;
+	unsigned int offset;		/* of the data within a page */
+	bool status_only;
+	bool moves;			/* the region is at another address afterwards */
+};
+
+static const struct in_flight aligned_data = { .direct = true };
+static const struct in_flight moved_data = { .direct = true, .moves = true };
+static const struct in_flight misaligned_data = { .direct = true, .offset = 3 };
+static const struct in_flight status = { .direct = true, .status_only = true };
+static const struct in_flight cached_data = { .direct = false };
+
+#define REGION_GPA	0x10000000
+#define REGION_SIZE	(64 * KIB)
+
+/* Open a disk of pattern 1 that hangs, with nothing of it in the page cache. */
+static void open_hanging_disk(struct unit *u, bool direct)
+{
+	char device[BACKEND_PATH_MAX];
+
+	if (direct) {
+		unit_suspendable(u, DISK_SIZE);
+		disk_fill(u->disk, 0, REGION_SIZE, 1);
+		unit_suspend(u, u->path);
+		return;
+	}
+	unit_suspendable_file(u, device);
+	unit_disk(u, u->path, O_RDWR);
+	disk_fill(u->disk, 0, REGION_SIZE, 1);
+	assert_ok(fsync(u->disk));
+	assert_int_equal(posix_fadvise(u->disk, 0, 0, POSIX_FADV_DONTNEED), 0);
+	unit_suspend(u, device);
+}
+
+static int set_memory(struct unit *u)
+{
+	return vhost_blk_set_memory(&u->dev);
+}
+
+/* Start on a hanging disk, with a second region and a read of 4 pages in flight. */
+static char *start_with_read_in_flight(struct unit *u, const struct in_flight *f)
+{
+	char *region, *data;
+
+	assert_ok(guest_memory_add(&u->mem, REGION_GPA, REGION_SIZE));
+	region = u->mem.region[1].host;
+	data = f->status_only ? unit_alloc(u, 4 * PAGE) : region + f->offset;
+	open_hanging_disk(u, f->direct);
+	unit_start(u, 1, 16);
+	if (f->status_only) {
+		struct vq_segment chain[3] = {
+			unit_segment(u, u->req.header, sizeof(*u->req.header)),
+			unit_segment(u, data, 4 * PAGE),
+			unit_segment(u, region + 1234, 1),
+		};
+
+		u->req.status = (uint8_t *)region + 1234;
+		blk_request_prepare(&u->req, VIRTIO_BLK_T_IN, 0);
+		assert_ok(blk_add_chain(&u->req, chain, 1, 2));
+		vq_submit(&u->vq[0]);
+	} else {
+		unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, data, 4 * PAGE);
+	}
+	expect_inflight(u, 0, 1);
+	return data;
+}
+
+/*
+ * The owner may use the addresses of a region for something else when the table
+ * without it is set: requests in flight do not write to it any more.
+ */
+static void region_goes_with_a_read_in_flight(void **state)
+{
+	struct unit *u = *state;
+	const struct in_flight *f = u->param;
+	char *data = start_with_read_in_flight(u, f);
+	char *region = u->mem.region[1].host, *other, *taken;
+	bool early;
+
+	if (f->moves) {
+		other = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		assert_true(other != MAP_FAILED);
+		u->mem.region[1].host = other;
+	} else {
+		u->mem.nregions = 1;
+	}
+	unit_call(u, set_memory);
+	early = wait_until(unit_call_returned(u), QUIET_MS);
+	if (!early) {
+		unit_resume(u);
+		WAIT_UNTIL(unit_call_returned(u));
+		expect_end(&u->req, VIRTIO_BLK_S_OK, 4 * PAGE + 1);
+		expect_pattern(data, 4 * PAGE, 0, 1);
+	}
+	assert_ok(unit_call_join(u));
+
+	taken = mmap(region, REGION_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	assert_ptr_equal(taken, region);
+	memset(taken, 0xee, REGION_SIZE);
+	if (early) {
+		size_t i, nr = 0;
+
+		unit_resume(u);
+		WAIT_UNTIL(vq_used_idx(&u->vq[0]) == 1);
+		for (i = 0; i < REGION_SIZE; i++)
+			nr += (uint8_t)taken[i] != 0xee;
+		fail_msg("the table was set with a read in flight, which overwrote %zu bytes", nr);
+	}
+	unit_request(&u->req, &u->vq[0]);
+	expect_alive(u);
+	assert_true((uint8_t)taken[0] == 0xee && !memcmp(taken, taken + 1, REGION_SIZE - 1));
+}
+
+/* Memory that is added needs to wait for nothing. */
+static void region_comes_with_a_read_in_flight(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request get_id;
+	char *data = start_with_read_in_flight(u, &aligned_data);
+
+	assert_ok(guest_memory_add(&u->mem, 2 * REGION_GPA, REGION_SIZE));
+	unit_call(u, set_memory);
+	WAIT_UNTIL(unit_call_returned(u));
+	assert_ok(unit_call_join(u));
+	unit_requests(&get_id, 1, &u->vq[0]);
+	assert_int_equal(unit_io_on(u, &get_id, VIRTIO_BLK_T_GET_ID, 0, u->mem.region[2].host,
+				    VIRTIO_BLK_ID_BYTES), VIRTIO_BLK_S_OK);
+	assert_false(u->req.done);
+	unit_resume(u);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, 4 * PAGE + 1);
+	expect_pattern(data, 4 * PAGE, 0, 1);
+}
+
+static int userfault = -1;
+
+/* Let accesses to a page that is not there wait for supply_page(). */
+static void watch_page(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register area = {
+		.range = { .start = (uintptr_t)page, .len = PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	userfault = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	assert_ok(userfault);
+	assert_ok(ioctl(userfault, UFFDIO_API, &api));
+	assert_ok(ioctl(userfault, UFFDIO_REGISTER, &area));
+}
+
+static void supply_page(void *page, const void *contents)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)page, .src = (uintptr_t)contents, .len = PAGE,
+	};
+
+	assert_ok(ioctl(userfault, UFFDIO_COPY, &copy));
+}
+
+static int userfault_teardown(void **state)
+{
+	/* This ends the accesses that wait. */
+	close(userfault);
+	return unit_teardown(state);
+}
+
+struct page_user {
+	uint32_t type;
+	int flags;			/* of the open disk */
+};
+
+static const struct page_user cached_read = { VIRTIO_BLK_T_IN, 0 };
+static const struct page_user cached_write = { VIRTIO_BLK_T_OUT, 0 };
+static const struct page_user direct_read = { VIRTIO_BLK_T_IN, O_DIRECT };
+static const struct page_user direct_write = { VIRTIO_BLK_T_OUT, O_DIRECT };
+
+/*
+ * A request whose page arrives late, as in a postcopy migration, does not hold up
+ * the used entry of a request before it in the same batch.
+ */
+static void missing_page(void **state)
+{
+	struct unit *u = *state;
+	const struct page_user *user = u->param;
+	struct null_blk spec = { .size_mib = DISK_SIZE / MIB };
+	struct blk_request get_id;
+	struct vq_segment data;
+	char *page, *contents;
+
+	unit_null(u, &spec, O_RDWR | user->flags);
+	disk_fill(u->disk, 0, PAGE, 1);
+	unit_start(u, 1, 16);
+	unit_requests(&get_id, 1, &u->vq[0]);
+	data = unit_segment(u, unit_alloc(u, VIRTIO_BLK_ID_BYTES), VIRTIO_BLK_ID_BYTES);
+	page = unit_alloc(u, PAGE);
+	contents = aligned_alloc(PAGE, PAGE);
+	assert_non_null(contents);
+	pattern_fill(contents, PAGE, 0, 2);
+	watch_page(page);
+
+	assert_ok(blk_add(&get_id, VIRTIO_BLK_T_GET_ID, 0, &data, 1));
+	data = unit_segment(u, page, PAGE);
+	assert_ok(blk_add(&u->req, user->type, 0, &data, 1));
+	vq_submit(&u->vq[0]);
+	assert_int_equal(event_wait(userfault, TIMEOUT_MS), 0);
+	expect_end(&get_id, VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
+	assert_false(u->req.done);
+
+	supply_page(page, contents);
+	free(contents);
+	expect_end(&u->req, VIRTIO_BLK_S_OK, user->type == VIRTIO_BLK_T_IN ? PAGE + 1 : 1);
+	if (user->type == VIRTIO_BLK_T_IN)
+		expect_pattern(page, PAGE, 0, 1);
+	else
+		expect_disk(u->disk, 0, PAGE, 2);
+}
+
 int main(int argc, char **argv)
 {
+#define TEST_FAULT_ON(fn, p) \
+	{ #fn "_on_" #p, fn, unit_setup, userfault_teardown, (void *)&(p) }
 	const struct CMUnitTest tests[] = {
 		TEST_ON(buffers_in_other_regions, file),
 		TEST_ON(buffers_in_other_regions, direct),
@@ -431,6 +656,16 @@ int main(int argc, char **argv)
 		TEST(close_with_memory_unmapped),
 		TEST_ON(partial_pinning_leaks_no_pages, file),
 		TEST_ON(partial_pinning_leaks_no_pages, direct),
+		TEST_ON(region_goes_with_a_read_in_flight, aligned_data),
+		TEST_ON(region_goes_with_a_read_in_flight, moved_data),
+		TEST_ON(region_goes_with_a_read_in_flight, misaligned_data),
+		TEST_ON(region_goes_with_a_read_in_flight, status),
+		TEST_ON(region_goes_with_a_read_in_flight, cached_data),
+		TEST(region_comes_with_a_read_in_flight),
+		TEST_FAULT_ON(missing_page, cached_read),
+		TEST_FAULT_ON(missing_page, cached_write),
+		TEST_FAULT_ON(missing_page, direct_read),
+		TEST_FAULT_ON(missing_page, direct_write),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));

@@ -7,6 +7,7 @@
 #include "unit.h"
 
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #define DISK_SIZE	(4 * MIB)
 #define FAULTS_MAX	10000	/* far more than any call has allocations and copies */
@@ -128,16 +129,16 @@ static void other_calls(void **state)
 	struct vhost_blk_serial serial = { .serial = "serial" };
 	struct vhost_blk_write_cache back = { 0 };
 	struct vhost_blk_stats stats = { 0 };
-	struct vhost_blk_affinity affinity = { 0 };
 	struct vhost_blk_limits limits = { 0 };
+	struct vhost_blk_coalesce coalesce = { .max_us = 100 };
+	struct vhost_blk_hand_back hand_back = { 0 }, no_hand_back = { .fd = -1 };
 	uint64_t backend_features = 0;
 	struct unit *u = *state;
-	uint64_t cpus = 1;
 	int fd;
 
-	affinity.size = sizeof(cpus);
-	affinity.mask = (uintptr_t)&cpus;
 	limits.fd = unit_memfd(u, DISK_SIZE);
+	hand_back.fd = eventfd(0, EFD_CLOEXEC);
+	assert_ok(hand_back.fd);
 	unit_open(u, FEATURES);
 	fd = u->dev.fd;
 	fail_each(fd, VHOST_SET_FEATURES, &translate, VHOST_SET_FEATURES, &features);
@@ -145,13 +146,42 @@ static void other_calls(void **state)
 	fail_each(fd, VHOST_BLK_SET_SERIAL, &serial, 0, NULL);
 	fail_each(fd, VHOST_BLK_SET_WRITE_CACHE, &through, VHOST_BLK_SET_WRITE_CACHE, &back);
 	fail_each(fd, VHOST_BLK_SET_PIN_LIMIT, &pin, VHOST_BLK_SET_PIN_LIMIT, &no_pin);
-	fail_each(fd, VHOST_BLK_SET_AFFINITY, &affinity, 0, NULL);
+	fail_each(fd, VHOST_BLK_SET_COALESCE, &coalesce, 0, NULL);
+	fail_each(fd, VHOST_BLK_SET_HAND_BACK, &hand_back, VHOST_BLK_SET_HAND_BACK, &no_hand_back);
 	fail_each(fd, VHOST_BLK_GET_LIMITS, &limits, 0, NULL);
 	fail_each(fd, VHOST_BLK_GET_STATS, &stats, 0, NULL);
+	close(hand_back.fd);
 	expect_workers(getpid(), 0);
 	unit_vqs(u, 1, 16);
 	unit_attach(u);
 	expect_alive(u);
+}
+
+/* Quiescing and resuming need no memory; only the argument may be unreadable. */
+static void quiescing_and_resuming(void **state)
+{
+	struct vhost_blk_resume resume = { .flags = VHOST_BLK_RESUME_RETRY };
+	unsigned long calls[] = { VHOST_BLK_QUIESCE, VHOST_BLK_RESUME };
+	struct unit *u = *state;
+	bool failed = true;
+	unsigned int n, i;
+	int armed, ret, err;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 4, 16);
+	for (n = 1; n < FAULTS_MAX && failed; n++) {
+		for (failed = false, i = 0; i < ARRAY_SIZE(calls); i++) {
+			armed = arm(n);
+			ret = ioctl(u->dev.fd, calls[i], &resume);
+			err = errno;
+			failed |= disarm(armed);
+			if (ret)
+				assert_int_equal(err, EFAULT);
+		}
+		assert_ok(ioctl(u->dev.fd, VHOST_BLK_RESUME, &resume));
+		expect_alive(u);
+	}
+	assert_false(failed);
 }
 
 static void resetting_the_owner(void **state)
@@ -447,6 +477,7 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		TEST_FAULT(attaching),
 		TEST_FAULT(other_calls),
+		TEST_FAULT(quiescing_and_resuming),
 		TEST_FAULT(resetting_the_owner),
 		TEST_FAULT(request_of_many_segments),
 		TEST_FAULT(misaligned_request),

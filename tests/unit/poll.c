@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Busy polling: poll hits need no kick, an idle queue uses no CPU, completions are
- * coalesced, expensive kicks are suppressed, and a busy guest is not preempted.
+ * Busy polling and notification coalescing: poll hits need no kick, an idle queue
+ * uses no CPU, and completions are coalesced within a bound.
  */
 #define _GNU_SOURCE
 #include "unit.h"
@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 #define DISK_SIZE	(4 * MIB)
-#define POLL_MAX_US	10000U	/* upper bound of the module */
+#define POLL_MAX_US	10000U	/* upper bounds of the module */
+#define COALESCE_MAX_US	1000U
 #define NR		32
 #define IDLE_MS		500	/* 50 times the longest that a worker may poll */
 
@@ -35,7 +36,7 @@ static bool is_poll_hit(struct unit *u)
 
 	expect_alive(u);
 	after = unit_stats(u, 0);
-	return after.polled != before.polled && after.kicks == before.kicks;
+	return after.poll_hits != before.poll_hits && after.kicks == before.kicks;
 }
 
 static void expect_polling(struct unit *u)
@@ -55,16 +56,16 @@ static void poll_hits_need_no_kick(void **state)
 
 static void expect_end_of_polling(struct unit *u)
 {
-	uint64_t polled;
+	uint64_t poll_hits;
 	unsigned int i;
 
 	unit_poll_timeout(u, 0, 0);
 	/* The worker may be polling and have one more hit. */
 	expect_alive(u);
-	polled = unit_stats(u, 0).polled;
+	poll_hits = unit_stats(u, 0).poll_hits;
 	for (i = 0; i < NR; i++)
 		expect_alive(u);
-	assert_int_equal(unit_stats(u, 0).polled, polled);
+	assert_int_equal(unit_stats(u, 0).poll_hits, poll_hits);
 }
 
 static void does_not_poll_by_default(void **state)
@@ -75,7 +76,7 @@ static void does_not_poll_by_default(void **state)
 	start_on_slow_disk(u, FEATURES, 0);
 	for (i = 0; i < 4 * NR; i++)
 		expect_alive(u);
-	assert_int_equal(unit_stats(u, 0).polled, 0);
+	assert_int_equal(unit_stats(u, 0).poll_hits, 0);
 }
 
 /* Return true if both workers neither woke up nor used CPU time for a while. */
@@ -174,7 +175,7 @@ static void poll_misses_shrink_the_interval(void **state)
 {
 	struct unit *u = *state;
 	unsigned int i;
-	uint64_t polled;
+	uint64_t poll_hits;
 	pid_t worker;
 
 	start_on_slow_disk(u, *(const uint64_t *)u->param, POLL_MAX_US);
@@ -185,13 +186,13 @@ static void poll_misses_shrink_the_interval(void **state)
 		pause_beyond_timeout(worker);
 		expect_alive(u);
 	}
-	polled = unit_stats(u, 0).polled;
+	poll_hits = unit_stats(u, 0).poll_hits;
 	for (i = 0; i < NR / 2; i++) {
 		pause_beyond_timeout(worker);
 		expect_alive(u);
 		expect_alive(u);
 	}
-	assert_int_equal(unit_stats(u, 0).polled, polled);
+	assert_int_equal(unit_stats(u, 0).poll_hits, poll_hits);
 	/* Hits make it grow again. */
 	expect_polling(u);
 }
@@ -210,7 +211,7 @@ static bool polling_reaps(struct unit *u, uint64_t sector, uint8_t *buf)
 				 VIRTIO_BLK_S_OK);
 	after = unit_stats(u, 0);
 	expect_pattern(buf, 2 * PAGE, sector * SECTOR_SIZE, 1);
-	return after.complete_wakeups == before.complete_wakeups && after.polled != before.polled;
+	return after.complete_wakeups == before.complete_wakeups && after.poll_hits != before.poll_hits;
 }
 
 static void completions_are_reaped_while_polling(void **state)
@@ -282,72 +283,96 @@ static void close_while_polling(void **state)
 static const struct null_blk fast = { .size_mib = DISK_SIZE / MIB, .delay_us = 50 };
 
 /* Without event index every completion is signalled. */
-static void start_coalescing(struct unit *u)
+static void start_on_fast_disk(struct unit *u)
 {
+	unit_null(u, &fast, O_RDWR | O_DIRECT);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_start_with(u, plain, 1, 64);
 	unit_poll_timeout(u, 0, POLL_MAX_US);
 	expect_polling(u);
 }
 
-static void start_on_fast_disk(struct unit *u)
+static void start_coalescing(struct unit *u)
 {
-	unit_null(u, &fast, O_RDWR | O_DIRECT);
-	start_coalescing(u);
+	start_on_fast_disk(u);
+	unit_coalesce(u, COALESCE_MAX_US);
 }
 
+/* Submit requests i and i + 1 together: a guest with one in flight waits for its answer. */
+static void submit_pair(struct unit *u, struct blk_request *req, uint8_t *buf, unsigned int i)
+{
+	unsigned int end = i + 2;
+
+	for (; i < end; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+	}
+	vq_submit(&u->vq[0]);
+}
+
+enum { COALESCED = 4 };
+
 /*
- * Submit two requests, the second one while the completion of the first may be
- * delayed. Return true if one signal announced both.
+ * Submit COALESCED requests in two batches, the second one while the completions of
+ * the first may be delayed. Return true if one signal announced all.
  */
 static bool completes_together(struct unit *u, struct blk_request *req, uint8_t *buf)
 {
 	struct vhost_blk_stats before = unit_stats(u, 0), after;
 	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-		usleep(POLL_MAX_US / 10);
+	for (i = 0; i < COALESCED; i += 2) {
+		submit_pair(u, req, buf, i);
+		usleep(COALESCE_MAX_US / 5);
 	}
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < COALESCED; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
-	expect_pattern(buf, 2 * PAGE, 0, 1);
+	expect_pattern(buf, COALESCED * PAGE, 0, 1);
 	after = unit_stats(u, 0);
-	return after.batches == before.batches + 2 && after.signals == before.signals + 1;
+	return after.batches == before.batches + 2 && after.signals == before.signals + 1 &&
+	       after.signals_coalesced > before.signals_coalesced;
 }
 
 static void completions_are_coalesced(void **state)
 {
 	struct unit *u = *state;
-	struct blk_request req[2];
+	struct blk_request req[COALESCED];
 	uint8_t *buf;
 
-	start_on_fast_disk(u);
-	unit_requests(req, 2, &u->vq[0]);
-	buf = unit_alloc(u, 2 * PAGE);
+	start_coalescing(u);
+	unit_requests(req, COALESCED, &u->vq[0]);
+	buf = unit_alloc(u, COALESCED * PAGE);
 	REPEAT_UNTIL(completes_together(u, req, buf))
 		;
 }
 
-/* A worker that blocks in a submission could not signal earlier completions. */
-static void no_coalescing_where_submission_may_block(void **state)
+struct no_coalescing {
+	uint32_t poll_us, coalesce_us;
+};
+
+static const struct no_coalescing by_default = { POLL_MAX_US, 0 };
+static const struct no_coalescing without_polling = { 0, COALESCE_MAX_US };
+
+static void does_not_coalesce(void **state)
 {
-	enum { ROUNDS = 64 };
 	struct unit *u = *state;
-	struct blk_request req[2];
-	unsigned int i, n = 0;
+	const struct no_coalescing *no = u->param;
+	struct blk_request req[COALESCED];
+	unsigned int i;
 	uint8_t *buf;
 
-	/* The target "delay" does not support IOCB_NOWAIT. */
-	unit_dm(u->path, &fast, "delay", "0");
-	assert_ok(unit_disk(u, u->path, O_RDWR | O_DIRECT));
-	start_coalescing(u);
-	unit_requests(req, 2, &u->vq[0]);
-	buf = unit_alloc(u, 2 * PAGE);
-	for (i = 0; i < ROUNDS; i++)
-		n += completes_together(u, req, buf);
-	/* Completions also come together after a stall of the machine. */
-	assert_true(n < ROUNDS / 2);
+	unit_null(u, &fast, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start_with(u, plain, 1, 64);
+	unit_poll_timeout(u, 0, no->poll_us);
+	unit_coalesce(u, COALESCE_MAX_US);
+	unit_coalesce(u, no->coalesce_us);
+	unit_requests(req, COALESCED, &u->vq[0]);
+	buf = unit_alloc(u, COALESCED * PAGE);
+	for (i = 0; i < 2 * NR; i++)
+		completes_together(u, req, buf);
+	assert_int_equal(unit_stats(u, 0).signals_coalesced, 0);
 }
 
 static int64_t now_us(void)
@@ -358,331 +383,122 @@ static int64_t now_us(void)
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-/* Return how many of 4 * NR single requests complete within half the timeout. */
-static unsigned int count_fast_requests(struct unit *u)
+/* Return the median time of single requests in us. */
+static uint64_t median_of_single_requests(struct unit *u)
 {
-	unsigned int i, nr = 0;
-	int64_t begin;
+	uint64_t us[2 * NR];
+	unsigned int i;
 
-	for (i = 0; i < 4 * NR; i++) {
-		begin = now_us();
+	for (i = 0; i < ARRAY_SIZE(us); i++) {
+		us[i] = -now_us();
 		expect_alive(u);
-		nr += now_us() - begin < POLL_MAX_US / 2;
+		us[i] += now_us();
 	}
-	return nr;
+	qsort(us, ARRAY_SIZE(us), sizeof(us[0]), compare);
+	return us[ARRAY_SIZE(us) / 2];
 }
 
-/*
- * Delayed completions would take half the timeout at least. Most are not delayed,
- * which the median shows even if the machine stalls at times.
- */
+/* Return true if coalescing makes single requests slower by less than half its bound. */
+static bool single_requests_are_fast(struct unit *u)
+{
+	uint64_t without, with;
+
+	unit_coalesce(u, 0);
+	without = median_of_single_requests(u);
+	unit_coalesce(u, COALESCE_MAX_US);
+	with = median_of_single_requests(u);
+	return with < without + COALESCE_MAX_US / 2;
+}
+
+/* The guest waits for each, so that none is delayed but the first ones. */
 static void single_completions_are_not_delayed(void **state)
 {
 	struct unit *u = *state;
 
-	start_on_fast_disk(u);
+	start_coalescing(u);
 	use_separate_cpus(worker_find(getpid(), 's', 0));
-	REPEAT_UNTIL(count_fast_requests(u) > 2 * NR)
+	REPEAT_UNTIL(single_requests_are_fast(u))
 		;
 }
 
-/* How many used entries there were after a quarter of the requests, and after all. */
-struct progress {
-	uint16_t quarter, all;
-};
-
-/* Submit NR requests without a pause. */
-static struct progress submit_stream(struct unit *u, struct blk_request *req, uint8_t *buf)
+/*
+ * Submit NR requests, each pair within a quarter of the bound after the one before it.
+ * Return after how many us the first one was used.
+ */
+static uint64_t us_until_used(struct unit *u, struct blk_request *req, uint8_t *buf)
 {
 	uint16_t first = vq_used_idx(&u->vq[0]);
-	struct progress progress;
+	int64_t begin = now_us();
+	uint64_t us = 0;
 	unsigned int i;
 
-	for (i = 0; i < NR; i++) {
-		if (i == NR / 4)
-			progress.quarter = vq_used_idx(&u->vq[0]) - first;
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-		usleep(POLL_MAX_US / 100);
+	for (i = 0; i < NR; i += 2) {
+		int64_t next = now_us() + COALESCE_MAX_US / 8;
+
+		submit_pair(u, req, buf, i);
+		/* A sleep takes longer than the bound on a slow machine. */
+		while (now_us() < next)
+			;
+		if (!us && vq_used_idx(&u->vq[0]) != first)
+			us = now_us() - begin;
 	}
-	progress.all = vq_used_idx(&u->vq[0]) - first;
+	if (!us)
+		us = now_us() - begin;
 	for (i = 0; i < NR; i++)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
 	expect_pattern(buf, NR * PAGE, 0, 1);
-	return progress;
+	return us;
 }
 
-/* Return true if a device that delays the first completions adds them before the guest pauses. */
-static bool completes_under_load(struct unit *u, struct blk_request *req, uint8_t *buf)
+/* Return true if the median is not much larger than the bound, and there was a saving. */
+static bool first_is_used_in_time(struct unit *u, struct blk_request *req, uint8_t *buf)
 {
-	struct progress progress = submit_stream(u, req, buf);
+	uint64_t coalesced = unit_stats(u, 0).signals_coalesced, us[9];
+	unsigned int i;
 
-	REPEAT_UNTIL(!progress.quarter)
-		progress = submit_stream(u, req, buf);
-	return progress.all;
+	for (i = 0; i < ARRAY_SIZE(us); i++)
+		us[i] = us_until_used(u, req, buf);
+	qsort(us, ARRAY_SIZE(us), sizeof(us[0]), compare);
+	return us[ARRAY_SIZE(us) / 2] < 3 * COALESCE_MAX_US &&
+	       unit_stats(u, 0).signals_coalesced > coalesced;
 }
 
+/* The bound is that of the first completion which waits, however many follow. */
 static void coalescing_is_bounded_under_load(void **state)
 {
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	unsigned int i, nr = 0;
 	uint8_t *buf;
 
-	start_on_fast_disk(u);
+	start_coalescing(u);
 	use_separate_cpus(worker_find(getpid(), 's', 0));
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
-	/* A stalled worker adds all used entries at once. */
-	for (i = 0; i < 5; i++)
-		nr += completes_under_load(u, req, buf);
-	assert_true(nr >= 3);
-}
-
-enum { DEPTH = 16, KICK_US = 500 };
-
-static void add_pair(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	unsigned int i;
-
-	for (i = 0; i < 2; i++) {
-		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
-
-		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
-	}
-}
-
-static void expect_pair(struct blk_request *req, const uint8_t *buf)
-{
-	expect_end(&req[0], VIRTIO_BLK_S_OK, PAGE + 1);
-	expect_end(&req[1], VIRTIO_BLK_S_OK, PAGE + 1);
-	expect_pattern(buf, 8 * KIB, 0, 1);
-}
-
-/*
- * Do 4 * NR requests, two at a time with DEPTH in flight and expensive kicks.
- * Return the number of kicks.
- */
-static unsigned int count_kicks(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	unsigned int i, kicks = 0;
-
-	for (i = 0; i < 4 * NR + DEPTH; i += 2) {
-		unsigned int slot = i % DEPTH;
-
-		if (i >= DEPTH)
-			expect_pair(&req[slot], buf + slot * PAGE);
-		if (i >= 4 * NR)
-			continue;
-		add_pair(u, &req[slot], buf + slot * PAGE);
-		vq_publish(&u->vq[0]);
-		if (vq_kick_wanted(&u->vq[0])) {
-			vq_kick(&u->vq[0]);
-			usleep(KICK_US);
-			kicks++;
-		}
-	}
-	return kicks;
-}
-
-/* The timeout is too short for poll hits. */
-static void expect_kicks_suppressed(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	unsigned int in_a_row = 0;
-
-	unit_poll_timeout(u, 0, 1);
-	REPEAT_UNTIL(in_a_row == 3)
-		in_a_row = count_kicks(u, req, buf) <= NR / 2 ? in_a_row + 1 : 0;
-}
-
-static uint8_t *start_with_depth(struct unit *u, uint64_t features, struct blk_request *req)
-{
-	assert_ok(unit_null(u, &(struct null_blk) { .size_mib = DISK_SIZE / MIB },
-			    O_RDWR | O_DIRECT));
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start_with(u, features, 1, 64);
-	unit_requests(req, DEPTH, &u->vq[0]);
-	return unit_alloc(u, DEPTH * PAGE);
-}
-
-/* Do 2 * NR requests, one at a time. Return the number of kicks. */
-static uint64_t kicks_of_single_requests(struct unit *u)
-{
-	uint64_t before = unit_stats(u, 0).kicks;
-	unsigned int i;
-
-	for (i = 0; i < 2 * NR; i++)
-		expect_alive(u);
-	return unit_stats(u, 0).kicks - before;
-}
-
-static void expensive_kicks_are_suppressed(void **state)
-{
-	struct unit *u = *state;
-	struct blk_request req[DEPTH];
-	uint8_t *buf = start_with_depth(u, *(const uint64_t *)u->param, req);
-
-	expect_kicks_suppressed(u, req, buf);
-	/* After a while the guest kicks for each request. */
-	REPEAT_UNTIL(kicks_of_single_requests(u) == 2 * NR)
+	REPEAT_UNTIL(first_is_used_in_time(u, req, buf))
 		;
-	expect_kicks_suppressed(u, req, buf);
 }
 
-static void kicks_are_not_suppressed_by_default(void **state)
-{
-	struct unit *u = *state;
-	struct blk_request req[DEPTH];
-	uint8_t *buf = start_with_depth(u, *(const uint64_t *)u->param, req);
-	unsigned int i;
-
-	for (i = 0; i < 4; i++)
-		count_kicks(u, req, buf);
-	assert_int_equal(unit_stats(u, 0).polled, 0);
-	expect_kicks_suppressed(u, req, buf);
-	expect_end_of_polling(u);
-}
-
-/* Bind the submission worker to the driver's CPU. */
-static pid_t share_one_cpu(void)
-{
-	pid_t worker = worker_find(getpid(), 's', 0);
-
-	unit_bind(worker, 0);
-	unit_bind(0, 0);
-	return worker;
-}
-
-/* Do NR requests at once. Return the number of batches in which the worker fetched them. */
-static unsigned int count_batches(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	struct vhost_blk_stats before = unit_stats(u, 0);
-	unsigned int i;
-
-	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
-	expect_pattern(buf, NR * PAGE, 0, 1);
-	return unit_stats(u, 0).batches - before.batches;
-}
-
-static void busy_guest_is_not_preempted(void **state)
-{
-	struct unit *u = *state;
-	struct blk_request req[NR];
-	unsigned int in_a_row = 0;
-	uint8_t *buf;
-
-	start_on_fast_disk(u);
-	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * PAGE);
-	share_one_cpu();
-	/* A single success may be chance. */
-	REPEAT_UNTIL(in_a_row == 20)
-		in_a_row = count_batches(u, req, buf) <= NR / 8 ? in_a_row + 1 : 0;
-}
-
-/* Do one request. Return the scheduling policy with which the worker sleeps after it. */
-static int policy_after_request(struct unit *u, pid_t worker)
-{
-	int policy;
-
-	expect_alive(u);
-	wait_for_sleep(worker, "");
-	policy = sched_getscheduler(worker);
-	assert_ok(policy);
-	return policy;
-}
-
-/* Most of the time the worker has the policy with which it preempts other tasks. */
-static void single_requests_preempt(void **state)
-{
-	struct unit *u = *state;
-	unsigned int i, batch = 0;
-	pid_t worker;
-
-	start_on_fast_disk(u);
-	worker = share_one_cpu();
-	for (i = 0; i < 4 * NR; i++)
-		batch += policy_after_request(u, worker) != SCHED_OTHER;
-	assert_true(batch < NR);
-}
-
-/* How long a virtual CPU computes: many times the processing of two requests. */
-enum { COMPUTE_MS = 40 };
-
-/* A guest computes with two requests in flight and leaves the worker no CPU time. */
-static void requests_of_a_computing_guest_preempt(void **state)
-{
-	static const struct sched_param first = { 1 }, usual = { 0 };
-	struct unit *u = *state;
-	struct blk_request req[2];
-	unsigned int i, batch = 0;
-	uint16_t used;
-	int64_t end;
-	uint8_t *buf;
-	pid_t worker;
-
-	start_on_fast_disk(u);
-	unit_requests(req, ARRAY_SIZE(req), &u->vq[0]);
-	buf = unit_alloc(u, ARRAY_SIZE(req) * PAGE);
-	worker = share_one_cpu();
-	for (i = 0; i < 2 * NR; i++) {
-		used = vq_used_idx(&u->vq[0]);
-		assert_ok(sched_setscheduler(0, SCHED_FIFO, &first));
-		unit_submit_one(u, &req[0], VIRTIO_BLK_T_IN, 0, buf, PAGE);
-		unit_submit_one(u, &req[1], VIRTIO_BLK_T_IN, 8, buf + PAGE, PAGE);
-		end = now_ms() + COMPUTE_MS;
-		while (now_ms() < end)
-			;
-		assert_ok(sched_setscheduler(0, SCHED_OTHER, &usual));
-		REPEAT_UNTIL((uint16_t)(vq_used_idx(&u->vq[0]) - used) == ARRAY_SIZE(req))
-			;
-		expect_end(&req[0], VIRTIO_BLK_S_OK, PAGE + 1);
-		expect_end(&req[1], VIRTIO_BLK_S_OK, PAGE + 1);
-		wait_for_sleep(worker, "");
-		batch += sched_getscheduler(worker) != SCHED_OTHER;
-	}
-	assert_true(batch < NR / 2);
-}
-
-static void administrators_policy_is_kept(void **state)
+/* The scheduling policy of a worker is the administrator's. */
+static void policy_is_kept(void **state)
 {
 	static const struct {
 		int policy;
 		struct sched_param param;
-	} chosen[] = { { SCHED_BATCH, { 0 } }, { SCHED_FIFO, { 1 } } };
+	} chosen[] = { { SCHED_OTHER, { 0 } }, { SCHED_BATCH, { 0 } }, { SCHED_FIFO, { 1 } } };
 	struct unit *u = *state;
 	unsigned int i, n;
 	pid_t worker;
 
-	start_on_fast_disk(u);
-	worker = share_one_cpu();
-	/* The worker may be about to change its policy. */
-	REPEAT_UNTIL(policy_after_request(u, worker) == SCHED_OTHER)
-		;
+	start_coalescing(u);
+	worker = worker_find(getpid(), 's', 0);
+	assert_int_equal(sched_getscheduler(worker), SCHED_OTHER);
 	for (n = 0; n < ARRAY_SIZE(chosen); n++) {
 		assert_ok(sched_setscheduler(worker, chosen[n].policy, &chosen[n].param));
-		for (i = 0; i < 2 * NR; i++)
-			assert_int_equal(policy_after_request(u, worker), chosen[n].policy);
+		for (i = 0; i < 2 * NR; i++) {
+			expect_alive(u);
+			assert_int_equal(sched_getscheduler(worker), chosen[n].policy);
+		}
 	}
-}
-
-static void batch_policy_returns_after_another(void **state)
-{
-	static const struct sched_param fifo = { 1 }, usual = { 0 };
-	struct unit *u = *state;
-	pid_t worker;
-
-	start_on_fast_disk(u);
-	worker = share_one_cpu();
-	REPEAT_UNTIL(policy_after_request(u, worker) == SCHED_BATCH)
-		;
-	assert_ok(sched_setscheduler(worker, SCHED_FIFO, &fifo));
-	assert_int_equal(policy_after_request(u, worker), SCHED_FIFO);
-	assert_ok(sched_setscheduler(worker, SCHED_OTHER, &usual));
-	REPEAT_UNTIL(policy_after_request(u, worker) == SCHED_BATCH)
-		;
 }
 
 static uint32_t timeout_of(struct unit *u)
@@ -752,18 +568,11 @@ int main(int argc, char **argv)
 		TEST_ON(completions_are_reaped_while_polling, plain),
 		TEST_ON(completions_are_reaped_while_polling, event_index),
 		TEST(completions_are_coalesced),
-		TEST(no_coalescing_where_submission_may_block),
+		TEST_ON(does_not_coalesce, by_default),
+		TEST_ON(does_not_coalesce, without_polling),
 		TEST(single_completions_are_not_delayed),
 		TEST(coalescing_is_bounded_under_load),
-		TEST_ON(expensive_kicks_are_suppressed, plain),
-		TEST_ON(expensive_kicks_are_suppressed, event_index),
-		TEST_ON(kicks_are_not_suppressed_by_default, plain),
-		TEST_ON(kicks_are_not_suppressed_by_default, event_index),
-		TEST(busy_guest_is_not_preempted),
-		TEST(single_requests_preempt),
-		TEST(requests_of_a_computing_guest_preempt),
-		TEST(administrators_policy_is_kept),
-		TEST(batch_policy_returns_after_another),
+		TEST(policy_is_kept),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
 		TEST_ON(close_while_polling, plain),

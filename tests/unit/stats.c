@@ -179,7 +179,7 @@ static void signals_are_counted(void **state)
 	stats = unit_stats(u, 0);
 	assert_int_equal(seen, NR);
 	assert_int_equal(stats.signals, NR);
-	assert_int_equal(stats.signals_saved, 0);
+	assert_int_equal(stats.signals_suppressed, 0);
 }
 
 static void suppressed_signals_are_counted(void **state)
@@ -201,14 +201,14 @@ static void suppressed_signals_are_counted(void **state)
 		*vq_used_event_word(vq) = vq->used_idx - 1;
 		unit_submit_one(u, &u->req, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
 		/* The device checks for suppression after it has added the used entry. */
-		WAIT_UNTIL(unit_stats(u, 0).signals + unit_stats(u, 0).signals_saved >
-			   before.signals + before.signals_saved + i);
+		WAIT_UNTIL(unit_stats(u, 0).signals + unit_stats(u, 0).signals_suppressed >
+			   before.signals + before.signals_suppressed + i);
 		assert_int_equal(blk_reap(vq), 1);
 	}
 	ASSERT_NEVER(event_count(vq->call));
 	after = unit_stats(u, 0);
 	assert_int_equal(after.signals, before.signals);
-	assert_int_equal(after.signals_saved, before.signals_saved + NR);
+	assert_int_equal(after.signals_suppressed, before.signals_suppressed + NR);
 }
 
 static void detaching_does_not_reset(void **state)

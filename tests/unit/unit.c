@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #define TEST_TIMEOUT_S	120	/* more than any test's own timeouts */
@@ -70,6 +71,8 @@ int unit_teardown(void **state)
 		backend_dm_resume(u->suspended);
 	if (u->frozen >= 0)
 		unit_thaw(u);
+	if (u->call.thread)
+		unit_call_join(u);
 	unit_unbind(0);
 	vhost_blk_close(&u->dev);
 	for (i = 0; i < VQS_MAX; i++)
@@ -98,7 +101,9 @@ void cgroup_attach(struct unit *u)
 {
 	unit_write(CGROUP "/cgroup.procs", "0");
 	unit_attach(u);
-	cgroup_leave();
+	/* Threads would leave with their process. */
+	if (!workers_are_threads())
+		cgroup_leave();
 }
 
 int cgroup_teardown(void **state)
@@ -367,6 +372,33 @@ void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned in
 	unit_start(u, nr, num);
 }
 
+static void *do_call(void *arg)
+{
+	struct unit *u = arg;
+
+	u->call.ret = u->call.fn(u);
+	__atomic_store_n(&u->call.returned, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+void unit_call(struct unit *u, int (*fn)(struct unit *u))
+{
+	u->call = (struct unit_call){ .fn = fn };
+	assert_int_equal(pthread_create(&u->call.thread, NULL, do_call, u), 0);
+}
+
+bool unit_call_returned(struct unit *u)
+{
+	return __atomic_load_n(&u->call.returned, __ATOMIC_ACQUIRE);
+}
+
+int unit_call_join(struct unit *u)
+{
+	pthread_join(u->call.thread, NULL);
+	u->call.thread = 0;
+	return u->call.ret;
+}
+
 void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us)
 {
 	struct vhost_vring_state state = { .index = queue, .num = us };
@@ -381,13 +413,23 @@ void unit_pin_limit(struct unit *u, uint64_t bytes)
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_PIN_LIMIT, &limit));
 }
 
-int unit_set_affinity(struct unit *u, unsigned int queue, uint64_t mask)
+int unit_quiesce(struct unit *u)
 {
-	struct vhost_blk_affinity affinity = {
-		.index = queue, .size = sizeof(mask), .mask = (uintptr_t)&mask,
-	};
+	return ioctl(u->dev.fd, VHOST_BLK_QUIESCE) ? -errno : 0;
+}
 
-	return ioctl(u->dev.fd, VHOST_BLK_SET_AFFINITY, &affinity);
+int unit_resume_queues(struct unit *u, uint32_t flags)
+{
+	struct vhost_blk_resume resume = { .flags = flags };
+
+	return ioctl(u->dev.fd, VHOST_BLK_RESUME, &resume) ? -errno : 0;
+}
+
+void unit_coalesce(struct unit *u, uint32_t us)
+{
+	struct vhost_blk_coalesce coalesce = { .max_us = us };
+
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_COALESCE, &coalesce));
 }
 
 void unit_detach(struct unit *u)
@@ -620,6 +662,31 @@ void wait_for_sleep(pid_t pid, const char *function)
 	WAIT_UNTIL(sleeps_in(pid, function));
 }
 
+void workers_bind(struct unit *u, unsigned int queue, uint64_t mask)
+{
+	struct vhost_blk_stats stats = unit_stats(u, queue);
+	pid_t s = stats.submit_tid, c = stats.complete_tid;
+	unsigned int cpu;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (cpu = 0; cpu < 64; cpu++)
+		if (mask & BIT64(cpu))
+			CPU_SET(cpu, &set);
+	assert_ok(sched_setaffinity(s ?: worker_find(getpid(), 's', queue), sizeof(set), &set));
+	assert_ok(sched_setaffinity(c ?: worker_find(getpid(), 'c', queue), sizeof(set), &set));
+}
+
+bool workers_are_threads(void)
+{
+	unsigned int version, patchlevel;
+	struct utsname name;
+
+	assert_ok(uname(&name));
+	assert_int_equal(sscanf(name.release, "%u.%u", &version, &patchlevel), 2);
+	return version > 6 || (version == 6 && patchlevel >= 10);
+}
+
 uint64_t worker_cpu_ns(pid_t worker)
 {
 	unsigned long long ns;
@@ -708,6 +775,16 @@ void expect_workers(pid_t pid, int nr)
 	/* A thread that ended is counted until it is reaped. */
 	if (!wait_until((got = worker_count(pid)) == nr, TIMEOUT_MS))
 		fail_msg("%d workers, expected %d", got, nr);
+	if (!nr && !wait_until(!(got = offload_count(pid)), TIMEOUT_MS))
+		fail_msg("%d threads for offloaded requests are left", got);
+}
+
+void expect_workers_of_dead_owner(pid_t pid, int nr)
+{
+	if (workers_are_threads())
+		expect_workers(pid, 0);
+	else
+		ASSERT_NEVER(worker_count(pid) != nr);
 }
 
 pid_t child_fork(void)

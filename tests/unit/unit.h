@@ -38,6 +38,16 @@
 			 BIT64(VIRTIO_BLK_F_WRITE_ZEROES) | BIT64(VIRTIO_BLK_F_SECURE_ERASE))
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
+struct unit;
+
+/* A call that another thread makes. */
+struct unit_call {
+	int (*fn)(struct unit *u);
+	pthread_t thread;		/* 0: there is none */
+	int ret;
+	bool returned;
+};
+
 struct unit {
 	struct guest_memory mem;
 	struct vhost_blk dev;
@@ -51,6 +61,7 @@ struct unit {
 	void *sector;			/* of expect_alive() */
 	char suspended[BACKEND_PATH_MAX];	/* empty: no disk is */
 	pthread_t resumer;
+	struct unit_call call;
 	int frozen;			/* directory; -1: no file system is */
 	unsigned int mark;		/* disks made before belong to the program */
 };
@@ -78,7 +89,7 @@ void unit_restart_alarm(void);
 int cgroup_setup(void **state);
 int cgroup_teardown(void **state);
 void cgroup_leave(void);
-/* Attach in the cgroup, then leave it, so that only the workers are limited. */
+/* Attach in the cgroup, and leave it if only the workers can be limited then. */
 void cgroup_attach(struct unit *u);
 
 /*
@@ -137,11 +148,23 @@ void unit_start_with(struct unit *u, uint64_t features, unsigned int nr, unsigne
 void start_on_memfd(struct unit *u, size_t size, unsigned int nr, unsigned int num);
 void start_on_any_disk(struct unit *u, size_t size, unsigned int nr, unsigned int num);
 void unit_detach(struct unit *u);
+/* Bind both workers of a queue to a mask of CPUs. */
+void workers_bind(struct unit *u, unsigned int queue, uint64_t mask);
+/*
+ * Call fn(u) in another thread; unit_teardown() waits for it once disks are
+ * resumed. unit_call_join() returns what it returned.
+ */
+void unit_call(struct unit *u, int (*fn)(struct unit *u));
+bool unit_call_returned(struct unit *u);
+int unit_call_join(struct unit *u);
+/* Return 0 or -errno, as calls of unit_call() do. */
+int unit_quiesce(struct unit *u);
+int unit_resume_queues(struct unit *u, uint32_t flags);
 /* Set a queue's poll timeout, and each queue's limit of pinned memory. */
 void unit_poll_timeout(struct unit *u, unsigned int queue, uint32_t us);
 void unit_pin_limit(struct unit *u, uint64_t bytes);
-/* Set the affinity of a queue's workers to a mask of CPUs; return what the ioctl does. */
-int unit_set_affinity(struct unit *u, unsigned int queue, uint64_t mask);
+/* Set the bound of notification coalescing. */
+void unit_coalesce(struct unit *u, uint32_t us);
 
 /* Page-aligned guest memory. */
 void *unit_alloc(struct unit *u, size_t len);
@@ -180,7 +203,12 @@ void expect_pattern(const void *buf, size_t len, uint64_t offset, uint64_t seed)
 /* Faster than assert_memory_equal(), which looks at each byte. */
 void expect_equal(const void *buf, const void *expected, size_t len);
 
+/* Wait for that many workers; with 0, until no thread for offloaded requests is left either. */
 void expect_workers(pid_t pid, int nr);
+/* Return true if workers are threads of the owner (since Linux 6.10), false for kernel threads. */
+bool workers_are_threads(void);
+/* Threads have ended with the owner; kernel threads stay while its device is in use. */
+void expect_workers_of_dead_owner(pid_t pid, int nr);
 /* worker_pid() of a worker that exists. */
 pid_t worker_find(pid_t pid, char role, unsigned int queue);
 /* Wait until a task sleeps in a kernel function whose name begins like that. */

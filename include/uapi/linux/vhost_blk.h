@@ -71,12 +71,20 @@ struct vhost_blk_type_stats {
  * @complete_wakeups: times the completion worker woke up
  * @batches:	times requests were taken off the ring, one or more at once
  * @signals:	signals sent to the call eventfd
- * @signals_saved: times used entries were published, with a call eventfd set,
+ * @signals_suppressed: times used entries were added, with a call eventfd set,
  *		and no signal was sent because the driver did not want one
  * @max_inflight: most requests in flight at the same time
  * @inflight:	requests in flight now
- * @polled:	times polling the ring found requests, which saved a kick
+ * @poll_hits:	times polling the ring found requests, which saved a kick
  * @pin_misses:	pages that were not found pinned, see VHOST_BLK_SET_PIN_LIMIT
+ * @signals_coalesced: times requests came while used entries waited to be
+ *		announced with theirs, see VHOST_BLK_SET_COALESCE
+ * @offloads:	times work that may block was handed to another thread of the
+ *		owner
+ * @handed_back: requests left to the owner, see VHOST_BLK_SET_HAND_BACK
+ * @submit_tid:	thread id of the submission worker; 0 while the queue is stopped,
+ *		and where workers are kernel threads
+ * @complete_tid: the same of the completion worker
  * @spare:	0; room for further counters
  */
 struct vhost_blk_stats {
@@ -88,12 +96,17 @@ struct vhost_blk_stats {
 	__u64 complete_wakeups;
 	__u64 batches;
 	__u64 signals;
-	__u64 signals_saved;
+	__u64 signals_suppressed;
 	__u64 max_inflight;
 	__u64 inflight;
-	__u64 polled;
+	__u64 poll_hits;
 	__u64 pin_misses;
-	__u64 spare[29];
+	__u64 signals_coalesced;
+	__u64 offloads;
+	__u64 handed_back;
+	__u32 submit_tid;
+	__u32 complete_tid;
+	__u64 spare[25];
 };
 
 /*
@@ -127,27 +140,6 @@ struct vhost_blk_write_cache {
  */
 #define VHOST_BLK_SET_WRITE_CACHE _IOW(VHOST_VIRTIO, 0x52, \
 				       struct vhost_blk_write_cache)
-
-/**
- * struct vhost_blk_affinity - CPUs of a virtqueue's two workers
- * @index:	number of the virtqueue
- * @size:	bytes at @mask; 0 takes an earlier mask back
- * @mask:	address of the mask, one bit per CPU, as of sched_setaffinity(2)
- */
-struct vhost_blk_affinity {
-	__u32 index;
-	__u32 size;
-	__u64 mask;
-};
-
-/*
- * Bind a virtqueue's workers to CPUs, attached or not.  It holds for each
- * attach until the owner is reset.  All CPUs must be online and in the cpuset
- * of the owner.  Without it workers get the CPUs of the owner's main thread at
- * the attach.
- */
-#define VHOST_BLK_SET_AFFINITY	_IOW(VHOST_VIRTIO, 0x54, \
-				     struct vhost_blk_affinity)
 
 /**
  * struct vhost_blk_pin_limit - guest memory that is kept pinned
@@ -220,5 +212,94 @@ struct vhost_blk_limits {
  */
 #define VHOST_BLK_GET_LIMITS	_IOWR(VHOST_VIRTIO, 0x55, \
 				      struct vhost_blk_limits)
+
+/*
+ * Quiesce an attached device: fetch no more requests, and return when all that
+ * were fetched are used, are handed back, or, behind a virtual IOMMU, wait for a
+ * mapping of the used ring.  Workers, memory and backend stay.  The
+ * ring indices stand still until VHOST_BLK_RESUME or a detach; they can be read
+ * and set.  Quiescing a quiesced device returns 0.  -EINVAL without a backend,
+ * -EINTR if the caller is killed; then the device stays quiesced.
+ */
+#define VHOST_BLK_QUIESCE	_IO(VHOST_VIRTIO, 0x57)
+
+/**
+ * struct vhost_blk_resume - go on after VHOST_BLK_QUIESCE
+ * @flags:	VHOST_BLK_RESUME_RETRY: try requests again that were handed back;
+ *		without it the owner has answered them
+ * @reserved:	must be 0
+ */
+struct vhost_blk_resume {
+	__u32 flags;
+	__u32 reserved;
+};
+
+#define VHOST_BLK_RESUME_RETRY	1
+
+/*
+ * Serve the queues of a quiesced device again, from the ring indices of now, as
+ * if each was kicked.  It allocates nothing.  Resuming a device that is not
+ * quiesced returns 0.  -EINVAL without a backend or if the size of a ring was
+ * changed, -EFAULT if a used ring cannot be read; then the device stays
+ * quiesced.
+ */
+#define VHOST_BLK_RESUME	_IOW(VHOST_VIRTIO, 0x58, struct vhost_blk_resume)
+
+/**
+ * struct vhost_blk_hand_back - leave requests to the owner
+ * @fd:		an eventfd, signalled when a request is handed back; -1 to have
+ *		them answered with an error status again, as at first
+ * @reserved:	must be 0
+ */
+struct vhost_blk_hand_back {
+	__s32 fd;
+	__u32 reserved;
+};
+
+/*
+ * Hand back what the backend fails and what has an unknown type: such a request
+ * is not answered, and its queue fetches no more until VHOST_BLK_RESUME.  A
+ * request of ranges that VHOST_BLK_QUIESCE finds unfinished is handed back, too.
+ * While no backend is attached; it holds until the owner is reset.
+ */
+#define VHOST_BLK_SET_HAND_BACK	_IOW(VHOST_VIRTIO, 0x59, \
+				     struct vhost_blk_hand_back)
+
+/**
+ * struct vhost_blk_unanswered - requests of a virtqueue that were handed back
+ * @index:	in: number of the virtqueue
+ * @nr:		in: elements of @heads; out: requests that were handed back
+ * @heads:	in: address of an array of __u16 for the indices of their first
+ *		descriptors, in the order in which they were fetched
+ */
+struct vhost_blk_unanswered {
+	__u32 index;
+	__u32 nr;
+	__u64 heads;
+};
+
+/* List what was handed back.  -EBUSY unless the device is quiesced. */
+#define VHOST_BLK_GET_UNANSWERED _IOWR(VHOST_VIRTIO, 0x5A, \
+				       struct vhost_blk_unanswered)
+
+/**
+ * struct vhost_blk_coalesce - bound of notification coalescing
+ * @max_us:	how long the first of several used entries may wait to be
+ *		announced together with later ones, in microseconds, up to 1000;
+ *		0 for not at all
+ * @reserved:	must be 0
+ */
+struct vhost_blk_coalesce {
+	__u32 max_us;
+	__u32 reserved;
+};
+
+/*
+ * Set the bound, 0 at first, at any time; until the owner is reset.  Used
+ * entries wait only while their queue's submission worker polls the ring, see
+ * VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
+ */
+#define VHOST_BLK_SET_COALESCE	_IOW(VHOST_VIRTIO, 0x5B, \
+				     struct vhost_blk_coalesce)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
