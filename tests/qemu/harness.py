@@ -63,6 +63,16 @@ def add_device(machine, driver="vhost-blk-pci", **properties):
     machine.execute("device_add", {"driver": driver, "drive": "disk", "id": "vhost", **properties})
 
 
+def worker_threads(machine):
+    """The thread id of each worker, by its name."""
+    return dict(machine.workers(lambda task: int(task.name)))
+
+
+def drain(machine, size=SIZE):
+    """Have the block layer drain the disk: a resize to the size that it has does that."""
+    machine.execute("block_resize", {"node-name": "disk", "size": size})
+
+
 def remove_device(machine, slot=SLOT):
     machine.execute("device_del", {"id": "vhost"})
     # The guest's part of an ACPI hot unplug is to eject the slot.

@@ -4,7 +4,7 @@
 from contextlib import contextmanager
 
 from tests.lib.disks import loop_disk
-from tests.lib.host import expect, expect_text, wait_until
+from tests.lib.host import expect, expect_soon, expect_text, wait_until
 from tests.lib.machine import Qtest
 from tests.lib.virtio_blk import OK, READ, WRITE
 from tests.qemu.harness import FLUSH, disk, driven, make_image, node, refused, slow_block_device
@@ -189,7 +189,9 @@ def test_given_away():
             machine.execute("blockdev-set-active", deactivate)
         expect("status of a write", queue.request(WRITE, 1)[0], OK)
         machine.execute("stop")
+        expect("workers", len(machine.worker_names()), 2)
         machine.execute("blockdev-set-active", deactivate)
+        expect_soon("workers", lambda: machine.worker_names(), [])
         machine.execute("cont")
         expect("status of a write", queue.request(WRITE, 1)[0], OK)
 

@@ -119,6 +119,28 @@ def test_dirty_bitmaps():
         machine.execute("block-dirty-bitmap-add", bitmap)
 
 
+def threshold(size):
+    return {"node-name": "disk", "write-threshold": size}
+
+
+def test_ignored_options():
+    """what would have no effect is refused: options of the node, and what is asked for while the device has it"""
+    for option in "detect-zeroes=on", "copy-on-read=on":
+        with Qtest("-drive", f"if=none,id=disk,format=raw,file=disk.raw,{option}") as machine:
+            with refused(f"has {option.partition('=')[0]}"):
+                add_device(machine)
+    with Qtest(*node()) as machine:
+        machine.execute("block-set-write-threshold", threshold(1 << 20))
+        with refused("Node 'disk' has a write threshold"):
+            add_device(machine)
+        machine.execute("block-set-write-threshold", threshold(0))
+        add_device(machine)
+        with refused("Node 'disk' cannot have a write threshold"):
+            machine.execute("block-set-write-threshold", threshold(1 << 20))
+        with refused("cannot have latency histograms"):
+            machine.execute("block-latency-histogram-set", {"id": "vhost/virtio-backend", "boundaries": [10, 100]})
+
+
 def test_no_drive():
     """a device without a drive is refused"""
     with Qtest(*node()) as machine:

@@ -10,7 +10,7 @@ from tests.lib.disks import null_disk
 from tests.lib.host import expect, expect_text
 from tests.lib.machine import Qtest
 from tests.lib.virtio_blk import IOERR, OK, READ, WRITE
-from tests.qemu.harness import MQ, SIZE, add_device, disk, driven, node, refused
+from tests.qemu.harness import MQ, SIZE, add_device, disk, drain, driven, node, refused, worker_threads
 from tests.qemu.test_versions import OLD_MODULE
 
 PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
@@ -31,12 +31,6 @@ def timeouts_told():
         (event / "enable").write_text("0")
         (TRACING / "kprobe_events").write_text("")
         (TRACING / "trace").write_text("")
-
-
-def affinities(machine):
-    """The CPUs of each worker, by its name without QEMU's number."""
-    return {name.rpartition("-")[2]: cpus
-            for name, cpus in machine.workers(lambda task: os.sched_getaffinity(int(task.name)))}
 
 
 def pinned_pages(machine):
@@ -64,11 +58,11 @@ def test_stats():
                {"batches": 4, "max-inflight": 1, "inflight": 0})
         # QEMU kicks by itself at each start.
         expect("kicks of queue 1", second["kicks"], 4 + 2)
-        expect("notifications of queue 1", second["signals"] + second["signals-saved"], 4)
+        expect("notifications of queue 1", second["signals"] + second["signals-suppressed"], 4)
         expect("all names", sorted(second), sorted(
             ["index", "read", "write", "flush", "discard", "write-zeroes", "secure-erase", "other", "kicks",
-             "submit-wakeups", "complete-wakeups", "batches", "signals", "signals-saved", "max-inflight", "inflight",
-             "polled", "pin-misses"]))
+             "submit-wakeups", "complete-wakeups", "batches", "signals", "signals-suppressed", "max-inflight",
+             "inflight", "poll-hits", "pin-misses", "signals-coalesced", "offloads", "submit-tid", "complete-tid"]))
 
 
 def test_pin_limit():
@@ -103,6 +97,23 @@ def test_poll_us():
             expect("poll-us", machine.execute("qom-get", {**PATH, "property": "poll-us"}), wanted)
 
 
+def test_coalesce_us():
+    """coalesce-us has a default, and one that cannot be is refused by name"""
+    with Qtest(*node()) as machine:
+        with refused("coalesce-us must be between 0 and 1000, not 1001"):
+            add_device(machine, **{"coalesce-us": 1001})
+        add_device(machine)
+        expect("coalesce-us", machine.execute("qom-get", {**PATH, "property": "coalesce-us"}), 16)
+    with driven(*node(), *disk(",coalesce-us=1000,poll-us=10000")) as (machine, driver):
+        driver.start()
+        queue = driver.queues[0]
+        for _ in range(8):
+            areas = [queue.submit(READ, sector) for sector in range(16)]
+            queue.kick()
+            queue.wait()
+            expect("status", {queue.status(area) for area in areas}, {OK})
+
+
 def test_stats_of_an_older_module():
     """a module that does not count gives an error to who reads stats, and serves the disk"""
     with driven(*node(), *disk(), wrapper=OLD_MODULE) as (machine, driver):
@@ -112,35 +123,36 @@ def test_stats_of_an_older_module():
         expect("a read", driver.queues[0].request(READ, 1)[0], OK)
 
 
-def test_worker_cpus():
-    """worker-cpus binds both workers of each queue: one list for all, or several in turn"""
-    for value, wanted in {"1": [{1}, {1}, {1}], "1:0": [{1}, {0}, {1}], "0-1:0:1": [{0, 1}, {0}, {1}],
-                          "0,,1": [{0, 1}] * 3}.items():
-        with driven(*node(), *disk(f",num-queues=3,worker-cpus={value}")) as (machine, driver):
-            driver.start(queues=3, features=MQ)
-            for _ in range(2):
-                expect(f"CPUs of the workers with worker-cpus={value}", affinities(machine),
-                       {f"{role}{queue}": cpus for queue, cpus in enumerate(wanted) for role in "sc"})
-                # It holds after the guest's driver has begun anew.
-                driver.start(queues=3, features=MQ)
+def thread_ids(machine):
+    """The thread id of each worker, by its name without QEMU's number, as the property stats has it."""
+    return {f"{role}{queue['index']}": queue[name] for queue in machine.execute("qom-get", PATH)
+            for role, name in (("s", "submit-tid"), ("c", "complete-tid"))}
+
+
+def test_workers_on_cpus():
+    """workers can be bound to CPUs by their thread ids, and stay there until the driver is reset"""
+    with driven(*node(), *disk(",num-queues=2")) as (machine, driver):
+        driver.start(queues=2, features=MQ)
+        threads = thread_ids(machine)
+        expect("thread ids", threads,
+               {name.rpartition("-")[2]: thread for name, thread in worker_threads(machine).items()})
+        for name, thread in threads.items():
+            os.sched_setaffinity(thread, {int(name[1:])})
+        drain(machine)
+        machine.execute("stop")
+        machine.execute("cont")
+        for queue in driver.queues:
+            expect("a read", queue.request(READ, 1)[0], OK)
+        expect("thread ids", thread_ids(machine), threads)
+        expect("CPUs of the workers", {name: os.sched_getaffinity(thread) for name, thread in threads.items()},
+               {name: {int(name[1:])} for name in threads})
+        driver.reset()
+        expect("thread ids after a reset", thread_ids(machine), dict.fromkeys(threads, 0))
 
 
 def test_workers_follow_qemu():
-    """without worker-cpus the workers run where QEMU's main thread may"""
+    """workers run where QEMU's main thread may"""
     with driven(*node(), *disk(), wrapper=["taskset", "-c", "1"]) as (machine, driver):
         driver.start()
-        expect("CPUs of the workers", affinities(machine), {"s0": {1}, "c0": {1}})
-
-
-def test_bad_worker_cpus():
-    """worker-cpus that cannot be is refused, and the error names it"""
-    with Qtest(*node()) as machine:
-        for value in "", "x", "1-", "-1", "1-0", "0,,1", "0:", "0-1x", "8192":
-            with refused("worker-cpus: '.*' is not a list of CPUs such as 0-3,8"):
-                add_device(machine, **{"worker-cpus": value, "num-queues": 2})
-        with refused("worker-cpus: of '4000' a CPU is offline or not in the cpuset"):
-            add_device(machine, **{"worker-cpus": "4000"})
-        with refused("worker-cpus has 3 lists of CPUs for 2 queues"):
-            add_device(machine, **{"worker-cpus": "0:0:0", "num-queues": 2})
-        add_device(machine, **{"worker-cpus": "0:1", "num-queues": 2})
-        expect_text("0:1", machine.execute("qom-get", {**PATH, "property": "worker-cpus"}))
+        expect("CPUs of the workers", [os.sched_getaffinity(thread) for thread in worker_threads(machine).values()],
+               [{1}, {1}])

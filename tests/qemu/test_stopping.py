@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.lib.disks import null_disk
 from tests.lib.host import expect, expect_soon
 from tests.lib.virtio_blk import OK, READ, WRITE
-from tests.qemu.harness import (FLUSH, SLOT, add_device, disk, driven, node, pci_driver, remove_device,
-                                slow_block_device)
+from tests.qemu.harness import (FLUSH, SLOT, add_device, disk, drain, driven, node, pci_driver, remove_device,
+                                slow_block_device, worker_threads)
 
 
 @contextmanager
@@ -43,6 +43,54 @@ def test_stop_drains():
         expect("status after going on", queue.request(READ, 10)[0], OK)
 
 
+def test_drains_keep_workers():
+    """a drain of a busy disk waits for its requests, and neither that nor a pause makes or ends a worker"""
+    with in_flight() as (machine, driver, queue):
+        workers = worker_threads(machine)
+        expect("workers", len(workers), 2)
+        for completed in 8, 16, 24:
+            drain(machine, 64 << 20)
+            expect("completed when drained", queue.completed(), completed)
+            expect("workers", worker_threads(machine), workers)
+            for sector in range(8):
+                queue.submit(READ, sector)
+            queue.kick()
+        machine.execute("stop")
+        expect("workers", worker_threads(machine), workers)
+        drain(machine, 64 << 20)
+        machine.execute("cont")
+        expect("status after going on", queue.request(READ, 10)[0], OK)
+        expect("workers", worker_threads(machine), workers)
+
+
+def test_paused_reset():
+    """a reset of a paused machine ends the workers, and the disk is served again when a driver starts it"""
+    with driven(*node(), *disk()) as (machine, driver):
+        driver.start()
+        machine.execute("stop")
+        expect("workers", len(machine.worker_names()), 2)
+        machine.execute("system_reset")
+        expect_soon("workers", lambda: machine.worker_names(), [])
+        machine.execute("cont")
+        driver = pci_driver(machine)
+        driver.start()
+        expect("status of a read", driver.queues[0].request(READ, 0)[0], OK)
+
+
+def test_paused_unplug():
+    """unplugging from a paused machine frees the node for another device"""
+    with driven(*node(), *disk()) as (machine, driver):
+        driver.start()
+        machine.execute("stop")
+        remove_device(machine)
+        expect_soon("workers", lambda: machine.worker_names(), [])
+        machine.execute("cont")
+        add_device(machine, addr=f"{SLOT}")
+        driver = pci_driver(machine)
+        driver.start()
+        expect("status of a read", driver.queues[0].request(READ, 0)[0], OK)
+
+
 def test_stop_flushes():
     """what a driver has written is on the disk when the machine has stopped, with or without a raw node on top"""
     raw = "driver=raw,node-name=disk,file.driver=host_device,file.filename="
@@ -64,11 +112,14 @@ def test_early_kick_survives_stop():
     with driven(*node(), *disk()) as (machine, driver):
         driver.start(status=0)
         queue = driver.queues[0]
-        for sector in range(3):
-            expect("status of a read", queue.request(READ, sector)[0], OK)
+        expect("status of a read", queue.request(READ, 0)[0], OK)
+        workers = worker_threads(machine)
+        expect("workers", len(workers), 2)
+        for sector in range(1, 3):
             machine.execute("stop")
-            expect("workers", machine.worker_names(), [])
+            expect("workers", worker_threads(machine), workers)
             machine.execute("cont")
+            expect("status of a read", queue.request(READ, sector)[0], OK)
         driver.reset()
         expect("workers", machine.worker_names(), [])
 

@@ -6,15 +6,15 @@ import os
 from tests.lib.host import TREE, expect, expect_text
 from tests.lib.machine import Qtest
 from tests.lib.virtio_blk import OK, READ, WRITE
-from tests.qemu.harness import FLUSH, MQ, add_device, disk, driven, node, refused
+from tests.qemu.harness import FLUSH, MQ, SIZE, add_device, disk, driven, node, refused
 
 # The module still serves, but is given only what its first release had: the reverse case in the same breath.
 OLD_MODULE = ["env", f"LD_PRELOAD={TREE}/build/tests/qemu/oldmodule.so"]
 FIRST_FEATURES = sum(1 << bit for bit in (2, 4, 5, 6, 9, 10, 12, 24, 27, 28, 29, 30))
 
 # What a module of the first release lacks, by default and when all of it is asked for.
-LACKING = "config-wce, discard, write-zeroes, secure-erase, topology"
-ALL = {"packed": "on", "in_order": "on", "worker-cpus": "0", "pin-limit": "64K"}
+LACKING = "config-wce, discard, write-zeroes, secure-erase, topology, coalesce-us"
+ALL = {"packed": "on", "in_order": "on", "pin-limit": "64K", "coalesce-us": "10"}
 
 
 def warnings(machine):
@@ -55,6 +55,23 @@ def test_older_module_asked_for_all():
         for name in ALL:
             expect_text(rf"has no .*\b{name}\b.*: the disk goes without", found[0])
         check_disk(driver)
+
+
+def test_older_module_drained():
+    """a module of the first release detaches and attaches the disk to drain it, and loses nothing"""
+    with driven(*node(), *disk(), wrapper=OLD_MODULE) as (machine, driver):
+        driver.start()
+        queue = driver.queues[0]
+        for size in 2 * SIZE, SIZE:
+            areas = [queue.submit(READ, sector) for sector in range(8)]
+            queue.kick()
+            machine.execute("block_resize", {"node-name": "disk", "size": size})
+            queue.wait()
+            expect("status", {queue.status(area) for area in areas}, {OK})
+            machine.execute("stop")
+            expect("workers while stopped", machine.worker_names(), [])
+            machine.execute("cont")
+            expect("status of a read", queue.request(READ, 1)[0], OK)
 
 
 def test_older_module_iommu():

@@ -77,6 +77,10 @@ def test_write_cache_stays_on():
             expect("writeback", driver.config(1, WRITEBACK), 1)
             expect_text("cannot set the write cache mode: Input/output error", machine.messages())
             expect("status of a write", driver.queues[0].request(WRITE, 1024, bytes(4096), 4096)[0], OK)
+            # What was written is lost, until a driver starts anew.
+            driver.set_config(1, WRITEBACK, 0)
+            expect("writeback", driver.config(1, WRITEBACK), 1)
+            driver.start(features=FLUSH | CONFIG_WCE)
             driver.set_config(1, WRITEBACK, 0)
             expect("writeback", driver.config(1, WRITEBACK), 0)
 
