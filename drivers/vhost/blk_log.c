@@ -55,20 +55,24 @@ int vhost_blk_log(struct vhost_virtqueue *vq, const struct iovec *iov,
 		  unsigned int nr_iov, size_t len)
 {
 	struct iovec seg;
+	size_t left;
 	int err;
 
 	if (likely(!vhost_has_feature(vq, VHOST_F_LOG_ALL)))
 		return 0;
 
 	for (; nr_iov && len; nr_iov--, iov++) {
-		seg.iov_base = iov->iov_base;
-		seg.iov_len = min(iov->iov_len, len);
-		if (!seg.iov_len)
-			continue;
-		err = vhost_blk_log_segment(vq, &seg);
-		if (err)
-			return err;
-		len -= seg.iov_len;
+		left = min(iov->iov_len, len);
+		len -= left;
+		/* A guest's segment may have a million pages. */
+		for (seg.iov_base = iov->iov_base; left;
+		     seg.iov_base += seg.iov_len, left -= seg.iov_len) {
+			seg.iov_len = min_t(size_t, left, VHOST_BLK_STEP);
+			err = vhost_blk_log_segment(vq, &seg);
+			if (err)
+				return err;
+			cond_resched();
+		}
 	}
 	return 0;
 }
