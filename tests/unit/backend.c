@@ -251,8 +251,8 @@ static const struct eater the_same_file = { .file = true };
 static const struct eater a_change_of_mode = { .call = true };
 
 /*
- * Flushes go on to fail after a write was lost, whoever else has been told of it and
- * though the disk works again, until the backend is attached anew.
+ * After a write was lost each flush fails until the backend is attached anew, even if
+ * another process was told of the error, and although the disk works again.
  */
 static void flush_error_is_sticky(void **state)
 {
