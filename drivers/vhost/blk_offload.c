@@ -429,6 +429,10 @@ void vhost_blk_offload_stop(struct vhost_blk_offload *pool)
 
 	list_for_each_entry_safe(task, next, &pool->tasks, node) {
 		vhost_blk_task_stop(task->task);
+		/* Others may only now find that there is nothing to do. */
+		spin_lock(&pool->lock);
+		list_del(&task->idle_node);
+		spin_unlock(&pool->lock);
 		kfree(task);
 		atomic_dec(&vhost_blk_nr_offload_tasks);
 	}

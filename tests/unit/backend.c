@@ -505,6 +505,34 @@ static void completions_while_submission_waits(void **state)
 		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
 }
 
+/* A detach ends threads that have just done a request, and those that wait for the next one. */
+static void detach_after_offloads(void **state)
+{
+	enum { NR = 16, ROUNDS = 30 };
+	struct null_blk spec = { .size_mib = 8, .delay_us = 100 };
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	unsigned int i, round;
+	uint8_t *buf;
+
+	unit_null(u, &spec, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, MIB, 1);
+	unit_start(u, 1, 64);
+	unit_requests(req, NR, &u->vq[0]);
+	/* Unaligned memory, so that each request is offloaded. */
+	buf = (uint8_t *)unit_alloc(u, NR * PAGE + 1) + 1;
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < NR; i++)
+			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
+		for (i = 0; i < NR; i++)
+			expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+		unit_detach(u);
+		unit_attach(u);
+	}
+	expect_pattern(buf, NR * PAGE, 0, 1);
+	assert_true(unit_stats(u, 0).offloads >= NR * ROUNDS);
+}
+
 /* A block device is waited for by the worker, not by another thread for each request. */
 static void larger_than_a_request_of_the_disk(void **state)
 {
@@ -1134,6 +1162,7 @@ int main(int argc, char **argv)
 		TEST(device_of_depth_one),
 		TEST_ON(completions_while_submission_waits, sleeping),
 		TEST_ON(completions_while_submission_waits, polling),
+		TEST(detach_after_offloads),
 		TEST(larger_than_a_request_of_the_disk),
 		TEST(suspended_device),
 		TEST(read_that_waits_for_the_disk),
