@@ -428,6 +428,17 @@ static void open_mode_is_that_of_attach(void **state)
 	expect_disk(u->disk, 0, PAGE, 1);
 }
 
+/* Read the disk's first pages with as many requests in flight. */
+static void read_pages(struct unit *u, struct blk_request *req, unsigned int nr, uint8_t *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
+	for (i = 0; i < nr; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+}
+
 /* A slow disk processes all requests at the same time. */
 static void slow_requests_overlap(void **state)
 {
@@ -435,7 +446,6 @@ static void slow_requests_overlap(void **state)
 	struct unit *u = *state;
 	struct blk_request req[NR];
 	int64_t begin;
-	unsigned int i;
 	uint8_t *buf;
 
 	unit_slow(u, DELAY_MS);
@@ -444,10 +454,7 @@ static void slow_requests_overlap(void **state)
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
 	begin = now_ms();
-	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	read_pages(u, req, NR, buf);
 	expect_pattern(buf, NR * PAGE, 0, 1);
 	assert_in_range(now_ms() - begin, DELAY_MS, NR * DELAY_MS / 4);
 }
@@ -459,7 +466,6 @@ static void device_of_depth_one(void **state)
 	struct null_blk spec = { .size_mib = 8, .delay_us = 1000, .queue_depth = 1 };
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	unsigned int i;
 	uint8_t *buf;
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
@@ -467,10 +473,7 @@ static void device_of_depth_one(void **state)
 	unit_start(u, 1, NR);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
-	for (i = 0; i < NR; i++)
-		unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	read_pages(u, req, NR, buf);
 	expect_pattern(buf, NR * PAGE, 0, 1);
 }
 
@@ -512,7 +515,7 @@ static void detach_after_offloads(void **state)
 	struct null_blk spec = { .size_mib = 8, .delay_us = 100 };
 	struct unit *u = *state;
 	struct blk_request req[NR];
-	unsigned int i, round;
+	unsigned int round;
 	uint8_t *buf;
 
 	unit_null(u, &spec, O_RDWR | O_DIRECT);
@@ -522,10 +525,7 @@ static void detach_after_offloads(void **state)
 	/* Unaligned memory, so that each request is offloaded. */
 	buf = (uint8_t *)unit_alloc(u, NR * PAGE + 1) + 1;
 	for (round = 0; round < ROUNDS; round++) {
-		for (i = 0; i < NR; i++)
-			unit_submit_one(u, &req[i], VIRTIO_BLK_T_IN, i * 8, buf + i * PAGE, PAGE);
-		for (i = 0; i < NR; i++)
-			expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+		read_pages(u, req, NR, buf);
 		unit_detach(u);
 		unit_attach(u);
 	}

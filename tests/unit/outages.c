@@ -428,22 +428,6 @@ static void own_and_wait(struct unit *u, const struct owner *owner, int up)
 		pause();
 }
 
-/* Return true if an exiting process has its address space. */
-static bool has_memory(pid_t pid)
-{
-	char path[64], line[128];
-	bool found = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "re");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f))
-		found |= !strncmp(line, "VmSize:", 7);
-	fclose(f);
-	return found;
-}
-
 /*
  * The owner of a hanging disk is killed. Its pages are not freed before the disk
  * recovers. Then the owner exits and no worker is left.

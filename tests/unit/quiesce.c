@@ -296,22 +296,6 @@ static void waits_under_signals(void **state)
 	expect_end(&u->req, VIRTIO_BLK_S_OK, PAGE + 1);
 }
 
-/* Return true until a process has left its address space. */
-static bool has_memory(pid_t pid)
-{
-	char path[64], line[128];
-	bool found = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "re");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f))
-		found |= !strncmp(line, "VmSize:", 7);
-	fclose(f);
-	return found;
-}
-
 /* An owner that waits for a disk which hangs can be killed. */
 static void killed_while_waiting(void **state)
 {

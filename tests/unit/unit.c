@@ -797,6 +797,21 @@ pid_t child_fork(void)
 	return pid;
 }
 
+bool has_memory(pid_t pid)
+{
+	char path[64], line[128];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		found |= !strncmp(line, "VmSize:", 7);
+	fclose(f);
+	return found;
+}
+
 int child_wait(pid_t pid)
 {
 	int status;

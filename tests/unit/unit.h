@@ -231,6 +231,8 @@ long available_kib(void);
 pid_t child_fork(void);
 /* Wait for a child; return its exit status, or 256 + signal. */
 int child_wait(pid_t pid);
+/* Return true until an exiting process has left its address space. */
+bool has_memory(pid_t pid);
 
 /* Fail the test for a condition that is not true in time. */
 void unit_timed_out(const char *condition, const char *file, int line) __attribute__((noreturn));
