@@ -18,7 +18,7 @@ PROGRAMS = {path.stem for path in UNIT.glob("*.c")}
 def unit_tests(program):
     """The names of a program's tests: their functions, these with their parameters, and names given as strings."""
     text = (UNIT / f"{program}.c").read_text()
-    names = set(re.findall(r"^static void (\w+)\(void \*\*state\)", text, re.MULTILINE))
+    names = set(re.findall(r"^static void (\w+)\(void \*\*\w*\)", text, re.MULTILINE))
     names.update(re.findall(r'\{ "(\w+?)_?"', text))
     for test, parameter in re.findall(r"^\t\t[A-Z_]+_ON\((\w+), (\w+)\)", text, re.MULTILINE):
         names.add(f"{test}_on_{parameter}")

@@ -15,6 +15,7 @@
 #include <linux/vhost_blk.h>
 #include <linux/wait.h>
 
+#include "blk_poll.h"
 #include "blk_req.h"
 #include "compat.h"
 #include "vhost.h"
@@ -102,22 +103,6 @@ struct vhost_blk_backend {
 	u64 fsize;
 	u16 ioprio;
 	struct vhost_blk_limits limits;
-};
-
-/**
- * struct vhost_blk_coalesce_state - whether used entries wait for later ones
- * @deadline:	when they are added at the latest, in ns; 0 if none waits
- * @several:	the guest has several requests in flight
- * @won:	requests came while used entries waited
- * @skip:	waits that are not to begin
- * @backoff:	their number after the last wait during which no request came
- */
-struct vhost_blk_coalesce_state {
-	u64 deadline;
-	bool several;
-	bool won;
-	unsigned int skip;
-	unsigned int backoff;
 };
 
 /* Why a queue fetches no requests; bits of vhost_blk_queue.stops. */
@@ -332,14 +317,6 @@ void vhost_blk_workers_init(struct vhost_blk_queue *q);
 int vhost_blk_workers_start(struct vhost_blk_queue *q);
 void vhost_blk_workers_kill(struct vhost_blk_queue *q);
 void vhost_blk_workers_stop(struct vhost_blk_queue *q);
-
-/* blk_poll.c */
-u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
-bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
-			      unsigned int nr, unsigned int inflight);
-bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,
-			      u64 bound_ns);
-void vhost_blk_coalesce_end(struct vhost_blk_coalesce_state *c);
 
 /* blk_used.c */
 bool vhost_blk_used_can_reap(struct vhost_blk_queue *q);

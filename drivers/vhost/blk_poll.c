@@ -4,12 +4,12 @@
  * used entries wait for later ones.  Decisions only: no ring, no lock, no clock.
  */
 
-#include <linux/minmax.h>
+#include <linux/kernel.h>
 
-#include "blk.h"
+#include "blk_poll.h"
 
 /* Shorter than the reaction time of any guest. */
-#define VHOST_BLK_POLL_MIN_NS		((u64)4 * NSEC_PER_USEC)
+#define VHOST_BLK_POLL_MIN_NS		((u64)4000)
 /* Upper bound of waits in turn that do not begin. */
 #define VHOST_BLK_COALESCE_BACKOFF	1023u
 
