@@ -10,8 +10,12 @@
 
 /* Shorter than the reaction time of any guest. */
 #define VHOST_BLK_POLL_MIN_NS		((u64)4000)
-/* Upper bound of waits in turn that do not begin. */
-#define VHOST_BLK_COALESCE_BACKOFF	1023u
+/* Waits in turn that do not begin, at most; a vain one is no 0.1 percentile. */
+#define VHOST_BLK_COALESCE_BACKOFF	8191u
+/* A guest that makes no request for this part of the bound waits for answers. */
+#define VHOST_BLK_COALESCE_GAPS		2
+/* Waits after which it is tried whether the guest makes more requests. */
+#define VHOST_BLK_COALESCE_LIMITED	64
 
 /**
  * vhost_blk_poll_adapt - choose how long to poll, after a kick ended a sleep
@@ -31,20 +35,38 @@ u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns)
 }
 
 /**
- * vhost_blk_coalesce_batch - take note of a batch of requests
+ * vhost_blk_coalesce_batch - take note that requests came
  * @c:		the queue's state
- * @nr:		requests in the batch
- * @inflight:	requests in flight, including these
+ * @nr:		their number
+ * @now:	the time, in ns
  *
  * Return: true if used entries waited, which saved a signal.
  */
 bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
-			      unsigned int nr, unsigned int inflight)
+			      unsigned int nr, u64 now)
 {
-	c->several = nr > 1 || inflight > nr;
-	if (c->deadline)
-		c->won = true;
-	return c->deadline;
+	if (!c->deadline)
+		return false;
+	c->last = now;
+	c->nr += nr;
+	return true;
+}
+
+/* Whether a wait goes on. */
+static bool vhost_blk_coalesce_goes_on(struct vhost_blk_coalesce_state *c,
+				       u64 now, u64 bound_ns)
+{
+	if (now >= c->deadline)
+		return false;
+	if (c->limit && c->nr >= c->limit) {
+		c->limited++;
+		return false;
+	}
+	if (now - c->last < bound_ns / VHOST_BLK_COALESCE_GAPS)
+		return true;
+	c->limit = c->nr;
+	c->limited = 0;
+	return false;
 }
 
 /**
@@ -53,8 +75,9 @@ bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
  * @now:	the time, in ns
  * @bound_ns:	how long the first of them may wait; 0 for not at all
  *
- * A guest with one request in flight waits for its answer.  A guest that made
- * no further request during a wait is left alone for ever longer.
+ * How many requests a guest has in flight is not seen in the ring: with a fast
+ * disk, one that has many and is slow looks like one that waits for each answer.
+ * So it is found out by waiting, as seldom as may be.
  *
  * Return: true if they wait; false if they are added now, and
  *	   vhost_blk_coalesce_end() follows.
@@ -63,15 +86,18 @@ bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,
 			      u64 bound_ns)
 {
 	if (c->deadline)
-		return now < c->deadline;
-	if (!bound_ns || !c->several)
+		return vhost_blk_coalesce_goes_on(c, now, bound_ns);
+	if (!bound_ns)
 		return false;
 	if (c->skip) {
 		c->skip--;
 		return false;
 	}
+	if (c->limited == VHOST_BLK_COALESCE_LIMITED)
+		c->limit = 0;
 	c->deadline = now + bound_ns;
-	c->won = false;
+	c->last = now;
+	c->nr = 0;
 	return true;
 }
 
@@ -83,8 +109,8 @@ void vhost_blk_coalesce_end(struct vhost_blk_coalesce_state *c)
 {
 	if (!c->deadline)
 		return;
-	c->backoff = c->won ? 0 : min(2 * c->backoff + 1,
-				      VHOST_BLK_COALESCE_BACKOFF);
+	c->backoff = c->nr ? 0 : min(2 * c->backoff + 1,
+				     VHOST_BLK_COALESCE_BACKOFF);
 	c->skip = c->backoff;
 	c->deadline = 0;
 }

@@ -8,22 +8,26 @@
 /**
  * struct vhost_blk_coalesce_state - whether used entries wait for later ones
  * @deadline:	when they are added at the latest, in ns; 0 if none waits
- * @several:	the guest has several requests in flight
- * @won:	requests came while used entries waited
+ * @last:	when the last request came, or the wait began
+ * @nr:		requests that came while used entries waited
+ * @limit:	as many as the guest can make without an answer; 0 if not known
+ * @limited:	waits that ended at @limit
  * @skip:	waits that are not to begin
- * @backoff:	their number after the last wait during which no request came
+ * @backoff:	their number after a wait during which no request came
  */
 struct vhost_blk_coalesce_state {
 	u64 deadline;
-	bool several;
-	bool won;
+	u64 last;
+	unsigned int nr;
+	unsigned int limit;
+	unsigned int limited;
 	unsigned int skip;
 	unsigned int backoff;
 };
 
 u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
 bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
-			      unsigned int nr, unsigned int inflight);
+			      unsigned int nr, u64 now);
 bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,
 			      u64 bound_ns);
 void vhost_blk_coalesce_end(struct vhost_blk_coalesce_state *c);

@@ -96,9 +96,17 @@ static void vhost_blk_serve_end(struct vhost_blk_queue *q)
 /* Whether requests that have ended wait to be announced with later ones. */
 static bool vhost_blk_coalesces(struct vhost_blk_queue *q, u64 now)
 {
-	u64 bound = q->poll_ns ? READ_ONCE(q->blk->coalesce_ns) : 0;
+	return vhost_blk_coalesce_waits(&q->coalesce, now,
+					READ_ONCE(q->blk->coalesce_ns));
+}
 
-	return vhost_blk_coalesce_waits(&q->coalesce, now, bound);
+/* Whether the worker goes on at once, so that what has ended may wait. */
+static bool vhost_blk_goes_on(struct vhost_blk_queue *q)
+{
+	/* Nothing waits while another task wants the CPU, or the worker sleeps. */
+	return !need_resched() && single_task_running() &&
+	       (q->poll_ns || vhost_blk_vring_available(q)) &&
+	       vhost_blk_coalesces(q, local_clock());
 }
 
 /* Watch the ring and the done list for a while; return true if the ring has work. */
@@ -149,7 +157,7 @@ static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 	struct blk_plug plug;
 	unsigned int i;
 
-	if (vhost_blk_coalesce_batch(&q->coalesce, n, READ_ONCE(q->inflight)))
+	if (vhost_blk_coalesce_batch(&q->coalesce, n, local_clock()))
 		WRITE_ONCE(q->coalesced, q->coalesced + 1);
 	vhost_blk_pin_check(q);
 	blk_start_plug(&plug);
@@ -168,10 +176,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 	vhost_blk_pin_check(q);
 	while ((n = vhost_blk_next(q, batch))) {
 		vhost_blk_submit_batch(q, batch, n);
-		/* Nothing waits while another task wants the CPU. */
-		if (!llist_empty(&q->done) &&
-		    (need_resched() || !single_task_running() ||
-		     !vhost_blk_coalesces(q, local_clock())))
+		if (!llist_empty(&q->done) && !vhost_blk_goes_on(q))
 			vhost_blk_reap(q);
 		cond_resched();
 		if (vhost_blk_task_should_return()) {

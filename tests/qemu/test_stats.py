@@ -103,7 +103,7 @@ def test_coalesce_us():
         with refused("coalesce-us must be between 0 and 1000, not 1001"):
             add_device(machine, **{"coalesce-us": 1001})
         add_device(machine)
-        expect("coalesce-us", machine.execute("qom-get", {**PATH, "property": "coalesce-us"}), 16)
+        expect("coalesce-us", machine.execute("qom-get", {**PATH, "property": "coalesce-us"}), 32)
     with driven(*node(), *disk(",coalesce-us=1000,poll-us=10000")) as (machine, driver):
         driver.start()
         queue = driver.queues[0]

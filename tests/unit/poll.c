@@ -349,6 +349,8 @@ static bool completes_together(struct unit *u, struct blk_request *req, uint8_t 
 	       after.signals - before.signals < after.batches - before.batches;
 }
 
+static const uint32_t polling = POLL_MAX_US, not_polling;
+
 static void completions_are_coalesced(void **state)
 {
 	struct unit *u = *state;
@@ -356,23 +358,16 @@ static void completions_are_coalesced(void **state)
 	uint8_t *buf;
 
 	start_coalescing(u);
+	unit_poll_timeout(u, 0, *(const uint32_t *)u->param);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
 	REPEAT_UNTIL(completes_together(u, req, buf))
 		;
 }
 
-struct no_coalescing {
-	uint32_t poll_us, coalesce_us;
-};
-
-static const struct no_coalescing by_default = { POLL_MAX_US, 0 };
-static const struct no_coalescing without_polling = { 0, COALESCE_MAX_US };
-
-static void does_not_coalesce(void **state)
+static void does_not_coalesce_without_a_bound(void **state)
 {
 	struct unit *u = *state;
-	const struct no_coalescing *no = u->param;
 	struct blk_request req[NR];
 	unsigned int i;
 	uint8_t *buf;
@@ -380,9 +375,9 @@ static void does_not_coalesce(void **state)
 	unit_null(u, &fast, O_RDWR | O_DIRECT);
 	disk_fill(u->disk, 0, DISK_SIZE, 1);
 	unit_start_with(u, plain, 1, 64);
-	unit_poll_timeout(u, 0, no->poll_us);
+	unit_poll_timeout(u, 0, POLL_MAX_US);
 	unit_coalesce(u, COALESCE_MAX_US);
-	unit_coalesce(u, no->coalesce_us);
+	unit_coalesce(u, 0);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
 	for (i = 0; i < 8; i++)
@@ -516,9 +511,9 @@ int main(int argc, char **argv)
 		TEST_ON(poll_misses_shrink_the_interval, event_index),
 		TEST_ON(completions_are_reaped_while_polling, plain),
 		TEST_ON(completions_are_reaped_while_polling, event_index),
-		TEST(completions_are_coalesced),
-		TEST_ON(does_not_coalesce, by_default),
-		TEST_ON(does_not_coalesce, without_polling),
+		TEST_ON(completions_are_coalesced, polling),
+		TEST_ON(completions_are_coalesced, not_polling),
+		TEST(does_not_coalesce_without_a_bound),
 		TEST(single_completions_are_not_delayed),
 		TEST(policy_is_kept),
 		TEST_ON(detach_while_polling, plain),

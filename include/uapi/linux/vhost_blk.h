@@ -296,8 +296,8 @@ struct vhost_blk_coalesce {
 
 /*
  * Set the bound, 0 at first, at any time; until the owner is reset.  Used
- * entries wait only while their queue's submission worker polls the ring, see
- * VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
+ * entries wait only while their queue's submission worker has work, or polls the
+ * ring, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
  */
 #define VHOST_BLK_SET_COALESCE	_IOW(VHOST_VIRTIO, 0x5B, \
 				     struct vhost_blk_coalesce)
