@@ -134,6 +134,7 @@ enum {
  * @notifier:	tells that it leaves its CPU
  * @poll_ns:	it polls for so long before it sleeps
  * @idle_since:	when it had no more to do
+ * @several:	the guest has several requests in flight
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
  * @pin_mask:	number of its sets, less one
@@ -187,6 +188,7 @@ struct vhost_blk_queue {
 	struct preempt_notifier notifier;
 	u64 poll_ns;
 	u64 idle_since;
+	bool several;
 	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;
 	unsigned int pin_mask;

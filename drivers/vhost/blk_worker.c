@@ -157,6 +157,7 @@ static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 	struct blk_plug plug;
 	unsigned int i;
 
+	q->several = n > 1 || READ_ONCE(q->inflight) > n;
 	if (vhost_blk_coalesce_batch(&q->coalesce, n, local_clock()))
 		WRITE_ONCE(q->coalesced, q->coalesced + 1);
 	vhost_blk_pin_check(q);
@@ -197,6 +198,14 @@ static bool vhost_blk_submit(void *data)
 		return false;
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
+	/*
+	 * Where CPUs are short, this wake-up took one from another task, perhaps
+	 * from the virtual CPU that kicked and was about to make more requests.
+	 * A guest with one request in flight waits for it.  cond_resched() would
+	 * not give way: the scheduler has just chosen this task.
+	 */
+	if (q->several && !single_task_running())
+		yield();
 	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns,
 					  local_clock() - q->idle_since,
 					  vhost_blk_poll_max_ns(q));
