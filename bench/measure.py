@@ -10,7 +10,7 @@ from tests.lib.host import Failure, wait_until
 
 SECONDS = 1  # that fio measures, after half as many that it does not
 PERCENTILES = (50, 99, 99.9)
-TIMED = ["--time_based", f"--runtime={SECONDS}", f"--ramp_time={SECONDS / 2}s"]
+TIMED = ["--time_based", f"--runtime={SECONDS}", f"--ramp_time={SECONDS * 500:.0f}ms"]
 
 
 def fio_options(queues):
