@@ -135,6 +135,7 @@ enum {
  * @poll_ns:	it polls for so long before it sleeps
  * @idle_since:	when it had no more to do
  * @several:	the guest has several requests in flight
+ * @unfinished:	a request that ended is to be offloaded
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
  * @pin_mask:	number of its sets, less one
@@ -189,6 +190,7 @@ struct vhost_blk_queue {
 	u64 poll_ns;
 	u64 idle_since;
 	bool several;
+	bool unfinished;
 	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;
 	unsigned int pin_mask;

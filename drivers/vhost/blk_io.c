@@ -5,6 +5,7 @@
  */
 
 #include <linux/bio.h>
+#include <linux/uaccess.h>
 
 #include "blk.h"
 #include "blk_trace.h"
@@ -63,8 +64,12 @@ static void vhost_blk_submit_rw(struct vhost_blk_req *req)
 	if (!be->direct || !vhost_blk_pin_iter(req, &iter))
 		vhost_blk_req_iter(&iter, req, req->len);
 	ret = vhost_blk_backend_rw(iocb, &iter);
-	if (ret != -EIOCBQUEUED)
-		vhost_blk_rw_end(iocb, ret);
+	if (ret == -EIOCBQUEUED)
+		return;
+	/* What is left to be done does not wait for other completions. */
+	if (ret < (ssize_t)req->len)
+		req->q->unfinished = true;
+	vhost_blk_rw_end(iocb, ret);
 }
 
 static void vhost_blk_flush_end(struct bio *bio)
@@ -173,16 +178,39 @@ static bool vhost_blk_needs_sync(const struct vhost_blk_req *req)
 	       req->len && READ_ONCE(req->q->blk->write_through);
 }
 
-static void vhost_blk_answer(struct vhost_blk_req *req)
+/* Write the status; return false if its page is missing and is not waited for. */
+static bool vhost_blk_answer(struct vhost_blk_req *req, bool wait)
 {
 	u8 status = vhost_blk_req_status(req);
+	int err = -EFAULT;
 
+	if (current->mm && req->status) {
+		if (!wait)
+			pagefault_disable();
+		err = put_user(status, req->status);
+		if (!wait)
+			pagefault_enable();
+		if (unlikely(err) && !wait)
+			return false;
+	}
 	if (status != VIRTIO_BLK_S_OK)
 		req->used_len = min_t(u32, req->used_len, sizeof(status));
-	if (!current->mm || !req->status || put_user(status, req->status))
+	if (err)
 		req->used_len = 0;
 	/* After the last access to guest memory. */
 	smp_store_release(&req->state, VHOST_BLK_REQ_ANSWERED);
+	return true;
+}
+
+/**
+ * vhost_blk_io_answer - write the status of a request, however long that takes
+ * @req:	the request, ended
+ *
+ * Context: process context, on the owner's memory unless that is gone.
+ */
+void vhost_blk_io_answer(struct vhost_blk_req *req)
+{
+	vhost_blk_answer(req, true);
 }
 
 /**
@@ -190,32 +218,22 @@ static void vhost_blk_answer(struct vhost_blk_req *req)
  * @req:	the request, off the done list
  *
  * Context: one of the queue's workers, on the owner's memory unless that is
- *	    gone.
- * Return: false if the request was offloaded.  Else its state is
- *	   VHOST_BLK_REQ_ANSWERED and its used_len right, or it is
- *	   VHOST_BLK_REQ_FAILED and to be handed back.
+ *	    gone; does not sleep.
+ * Return: VHOST_BLK_REQ_ANSWERED, and @req->used_len is right,
+ *	   VHOST_BLK_REQ_FAILED if it is to be handed back, or what is to be
+ *	   offloaded.  That is the state of the request, too.
  */
-bool vhost_blk_io_complete(struct vhost_blk_req *req)
+enum vhost_blk_req_state vhost_blk_io_complete(struct vhost_blk_req *req)
 {
-	enum vhost_blk_req_state next = req->state;
-
 	vhost_blk_pin_release(req);
 	if (req->state == VHOST_BLK_REQ_ASYNC)
-		next = vhost_blk_next_state(req);
-	if (unlikely(vhost_blk_needs_sync(req)) && next == VHOST_BLK_REQ_ENDED)
-		next = VHOST_BLK_REQ_SYNC;
-
-	switch (next) {
-	case VHOST_BLK_REQ_FAILED:
-		req->state = next;
-		if (req->q->blk->hand_back)
-			return true;
-		fallthrough;
-	case VHOST_BLK_REQ_ENDED:
-		vhost_blk_answer(req);
-		return true;
-	default:
-		vhost_blk_offload(req, next);
-		return false;
-	}
+		req->state = vhost_blk_next_state(req);
+	if (unlikely(vhost_blk_needs_sync(req)) &&
+	    req->state == VHOST_BLK_REQ_ENDED)
+		req->state = VHOST_BLK_REQ_SYNC;
+	if (req->state == VHOST_BLK_REQ_FAILED && !req->q->blk->hand_back)
+		req->state = VHOST_BLK_REQ_ENDED;
+	if (req->state == VHOST_BLK_REQ_ENDED && !vhost_blk_answer(req, false))
+		req->state = VHOST_BLK_REQ_LATE;
+	return req->state;
 }

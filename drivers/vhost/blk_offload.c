@@ -172,6 +172,12 @@ static bool vhost_blk_run(struct vhost_blk_req *req, bool may_return)
 	struct vhost_blk *blk = req->q->blk;
 	int ret;
 
+	if (req->state == VHOST_BLK_REQ_LATE) {
+		vhost_blk_io_answer(req);
+		vhost_blk_req_done(req);
+		return true;
+	}
+
 	do {
 		if (READ_ONCE(blk->killed) || fatal_signal_pending(current))
 			ret = -EIO;
@@ -224,8 +230,13 @@ static struct vhost_blk_req *vhost_blk_offload_next(struct vhost_blk_offload *po
 /* End a request that no task works on. */
 static void vhost_blk_offload_cancel(struct vhost_blk_req *req)
 {
-	req->ret = -EIO;
-	req->state = VHOST_BLK_REQ_ENDED;
+	if (req->state == VHOST_BLK_REQ_LATE) {
+		/* The page is not waited for any more. */
+		vhost_blk_io_answer(req);
+	} else {
+		req->ret = -EIO;
+		req->state = VHOST_BLK_REQ_ENDED;
+	}
 	vhost_blk_req_done(req);
 }
 

@@ -262,21 +262,25 @@ bool vhost_blk_used_can_reap(struct vhost_blk_queue *q)
 void vhost_blk_used_reap(struct vhost_blk_queue *q)
 {
 	struct vhost_blk_req *answered[VHOST_BLK_BATCH];
+	struct llist_node *done, *unfinished = NULL;
 	struct vhost_blk_req *req, *next;
-	struct llist_node *done;
 	unsigned int n = 0;
 
 	if (vhost_blk_can_add_deferred(q))
 		vhost_blk_add_deferred(q);
 	done = llist_reverse_order(llist_del_all(&q->done));
 	llist_for_each_entry_safe(req, next, done, done_node) {
-		if (!vhost_blk_io_complete(req))
-			continue;
-		if (req->state == VHOST_BLK_REQ_FAILED) {
+		switch (vhost_blk_io_complete(req)) {
+		case VHOST_BLK_REQ_ANSWERED:
+			answered[n++] = req;
+			break;
+		case VHOST_BLK_REQ_FAILED:
 			vhost_blk_hand_back(q, req);
-			continue;
+			break;
+		default:
+			req->done_node.next = unfinished;
+			unfinished = &req->done_node;
 		}
-		answered[n++] = req;
 		if (n == VHOST_BLK_BATCH) {
 			vhost_blk_add_used(q, answered, n);
 			n = 0;
@@ -284,4 +288,8 @@ void vhost_blk_used_reap(struct vhost_blk_queue *q)
 	}
 	if (n)
 		vhost_blk_add_used(q, answered, n);
+	/* This may wait for a thread or, without one, for the disk. */
+	unfinished = llist_reverse_order(unfinished);
+	llist_for_each_entry_safe(req, next, unfinished, done_node)
+		vhost_blk_offload(req, req->state);
 }

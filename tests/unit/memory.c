@@ -629,8 +629,53 @@ static void missing_page(void **state)
 		expect_disk(u->disk, 0, PAGE, 2);
 }
 
+/*
+ * The same for the page of a status byte. The submission worker does not wait for it,
+ * but goes on with the next requests.
+ */
+static void missing_status_page(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request late, get_id;
+	struct vq_segment data, chain[3];
+	char *id, *page, *contents;
+
+	unit_memfd(u, DISK_SIZE);
+	unit_start(u, 1, 16);
+	unit_requests(&get_id, 1, &u->vq[0]);
+	unit_requests(&late, 1, &u->vq[0]);
+	id = unit_alloc(u, VIRTIO_BLK_ID_BYTES);
+	data = unit_segment(u, id, VIRTIO_BLK_ID_BYTES);
+	page = unit_alloc(u, PAGE);
+	contents = aligned_alloc(PAGE, PAGE);
+	assert_non_null(contents);
+	memset(contents, STATUS_UNSET, PAGE);
+	watch_page(page);
+
+	blk_request_prepare(&late, VIRTIO_BLK_T_GET_ID, 0);
+	chain[0] = unit_segment(u, late.header, 16);
+	chain[1] = data;
+	chain[2] = unit_segment(u, page, 1);
+	assert_ok(blk_add_chain(&late, chain, 1, 2));
+	assert_ok(blk_add(&get_id, VIRTIO_BLK_T_GET_ID, 0, &data, 1));
+	vq_submit(&u->vq[0]);
+	assert_int_equal(event_wait(userfault, TIMEOUT_MS), 0);
+	expect_end(&get_id, VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
+	assert_false(late.done);
+	assert_int_equal(unit_io_on(u, &get_id, VIRTIO_BLK_T_GET_ID, 0, id, VIRTIO_BLK_ID_BYTES),
+			 VIRTIO_BLK_S_OK);
+	assert_false(late.done);
+
+	supply_page(page, contents);
+	free(contents);
+	blk_wait(&late, TIMEOUT_MS);
+	assert_int_equal(late.used_len, VIRTIO_BLK_ID_BYTES + 1);
+	assert_int_equal(*page, VIRTIO_BLK_S_OK);
+}
+
 int main(int argc, char **argv)
 {
+#define TEST_FAULT(fn)	{ #fn, fn, unit_setup, userfault_teardown, NULL }
 #define TEST_FAULT_ON(fn, p) \
 	{ #fn "_on_" #p, fn, unit_setup, userfault_teardown, (void *)&(p) }
 	const struct CMUnitTest tests[] = {
@@ -666,6 +711,7 @@ int main(int argc, char **argv)
 		TEST_FAULT_ON(missing_page, cached_write),
 		TEST_FAULT_ON(missing_page, direct_read),
 		TEST_FAULT_ON(missing_page, direct_write),
+		TEST_FAULT(missing_status_page),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
