@@ -80,6 +80,11 @@ static int vhost_blk_queue_serve(struct vhost_blk_queue *q)
 	int err;
 
 	mutex_lock(&vq->mutex);
+	/* A worker that is killed sets this before it stops the queue. */
+	if (READ_ONCE(q->blk->killed)) {
+		mutex_unlock(&vq->mutex);
+		return -EINTR;
+	}
 	/* The owner has dealt with all else that stopped the queue. */
 	WRITE_ONCE(q->stops, q->stops & VHOST_BLK_STOP_BROKEN);
 	q->accessed = !vq->iotlb;
