@@ -124,6 +124,11 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 	WRITE_ONCE(q->stops, 0);
 	WRITE_ONCE(q->add_waits, false);
 	q->replies = 0;
+	/* What was learnt of another guest, perhaps. */
+	memset(&q->coalesce, 0, sizeof(q->coalesce));
+	q->poll_ns = 0;
+	q->several = false;
+	q->unfinished = false;
 	err = vhost_blk_workers_start(q);
 	if (err)
 		goto err_pins;

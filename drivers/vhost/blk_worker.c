@@ -78,6 +78,7 @@ static void vhost_blk_serve_begin(struct vhost_blk_queue *q)
 static void vhost_blk_reap(struct vhost_blk_queue *q)
 {
 	vhost_blk_coalesce_end(&q->coalesce);
+	q->unfinished = false;
 	vhost_blk_used_reap(q);
 }
 
@@ -96,8 +97,17 @@ static void vhost_blk_serve_end(struct vhost_blk_queue *q)
 /* Whether requests that have ended wait to be announced with later ones. */
 static bool vhost_blk_coalesces(struct vhost_blk_queue *q, u64 now)
 {
+	/* No request can come, or one is not to wait. */
+	if (READ_ONCE(q->stops) || q->unfinished)
+		return false;
 	return vhost_blk_coalesce_waits(&q->coalesce, now,
 					READ_ONCE(q->blk->coalesce_ns));
+}
+
+/* Whether the ring has more requests, as far as that is seen without locks. */
+static bool vhost_blk_has_more(struct vhost_blk_queue *q)
+{
+	return !q->vq.iotlb && vhost_blk_vring_available(q);
 }
 
 /* Whether the worker goes on at once, so that what has ended may wait. */
@@ -105,7 +115,7 @@ static bool vhost_blk_goes_on(struct vhost_blk_queue *q)
 {
 	/* Nothing waits while another task wants the CPU, or the worker sleeps. */
 	return !need_resched() && single_task_running() &&
-	       (q->poll_ns || vhost_blk_vring_available(q)) &&
+	       (q->poll_ns || vhost_blk_has_more(q)) &&
 	       vhost_blk_coalesces(q, local_clock());
 }
 
@@ -154,17 +164,25 @@ static unsigned int vhost_blk_next(struct vhost_blk_queue *q,
 static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 				   struct vhost_blk_req **batch, unsigned int n)
 {
+	struct vhost_blk_coalesce_state *c = &q->coalesce;
 	struct blk_plug plug;
 	unsigned int i;
 
 	q->several = n > 1 || READ_ONCE(q->inflight) > n;
-	if (vhost_blk_coalesce_batch(&q->coalesce, n, local_clock()))
-		WRITE_ONCE(q->coalesced, q->coalesced + 1);
+	/* The completion worker may have ended the wait. */
+	if (llist_empty(&q->done))
+		c->deadline = 0;
 	vhost_blk_pin_check(q);
 	blk_start_plug(&plug);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		vhost_blk_io_submit(batch[i]);
+		if (c->deadline && local_clock() >= c->deadline)
+			vhost_blk_reap(q);
+	}
 	blk_finish_plug(&plug);
+	/* The time that submission takes is not the guest's. */
+	if (vhost_blk_coalesce_batch(c, n, local_clock()))
+		WRITE_ONCE(q->coalesced, q->coalesced + 1);
 }
 
 /* Serve the ring until it is empty and guest notifications are enabled. */
@@ -189,25 +207,35 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 	vhost_blk_serve_end(q);
 }
 
+/*
+ * Whether the worker lets others run first.  Where CPUs are short, its wake-up took
+ * one from another task, perhaps from the virtual CPU that kicked and was about
+ * to make more requests.  A guest with one request in flight waits for it.
+ * cond_resched() would not give way: the scheduler has just chosen this task.  A
+ * worker with another policy does as its owner wants.
+ */
+static bool vhost_blk_gives_way(const struct vhost_blk_queue *q)
+{
+	return q->several && !single_task_running() &&
+	       current->policy == SCHED_NORMAL;
+}
+
 static bool vhost_blk_submit(void *data)
 {
 	struct vhost_blk_queue *q = data;
+	u64 idle_ns;
 
-	/* The ring is read after the kick was taken. */
-	if (!test_and_clear_bit(0, &q->kicked))
+	if (!test_bit(0, &q->kicked))
 		return false;
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
-	/*
-	 * Where CPUs are short, this wake-up took one from another task, perhaps
-	 * from the virtual CPU that kicked and was about to make more requests.
-	 * A guest with one request in flight waits for it.  cond_resched() would
-	 * not give way: the scheduler has just chosen this task.
-	 */
-	if (q->several && !single_task_running())
+	idle_ns = local_clock() - q->idle_since;
+	if (vhost_blk_gives_way(q))
 		yield();
-	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns,
-					  local_clock() - q->idle_since,
+	/* The ring is read after the kick was taken. */
+	if (!test_and_clear_bit(0, &q->kicked))
+		return true;
+	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns, idle_ns,
 					  vhost_blk_poll_max_ns(q));
 	vhost_blk_serve(q);
 	q->idle_since = local_clock();
@@ -304,6 +332,7 @@ int vhost_blk_workers_start(struct vhost_blk_queue *q)
 	/* After both are set. */
 	smp_store_release(&q->live, true);
 	/* A kick before that has not woken the worker; the next one has to. */
+	smp_mb__before_atomic();
 	clear_bit(0, &q->kicked);
 	return 0;
 
