@@ -103,6 +103,25 @@ static int vhost_blk_iotlb_invalidate(struct vhost_blk *blk,
 	return err;
 }
 
+/*
+ * Make room for a mapping: the IOTLB would drop its oldest one, and a request that
+ * uses that could no longer be found by an invalidation.
+ */
+static int vhost_blk_iotlb_make_room(struct vhost_blk *blk)
+{
+	struct vhost_iotlb *iotlb = blk->dev.iotlb;
+	struct vhost_iotlb_map *oldest;
+	struct vhost_iotlb_msg msg = { .type = VHOST_IOTLB_INVALIDATE };
+
+	if (iotlb->nmaps < iotlb->limit)
+		return 0;
+	/* vhost_dev.mutex keeps others from changing the IOTLB. */
+	oldest = list_first_entry(&iotlb->list, struct vhost_iotlb_map, link);
+	msg.iova = oldest->start;
+	msg.size = oldest->size;
+	return vhost_blk_iotlb_invalidate(blk, &msg);
+}
+
 /* Lets those queues go on that asked for what the message is about. */
 static void vhost_blk_iotlb_reply(struct vhost_blk *blk,
 				  struct vhost_iotlb_msg *msg)
@@ -128,6 +147,7 @@ static int vhost_blk_do_msg(struct vhost_blk *blk, struct vhost_iotlb_msg *msg)
 		if (!vhost_blk_iotlb_valid(msg))
 			return -EFAULT;
 		err = vhost_blk_iotlb_invalidate(blk, msg) ?:
+		      vhost_blk_iotlb_make_room(blk) ?:
 		      vhost_blk_iotlb_update(blk, msg);
 		if (!err)
 			vhost_blk_iotlb_reply(blk, msg);

@@ -955,6 +955,40 @@ static void small_iotlb(void **state)
 	assert_int_equal(event_count(u->vq[0].err), 0);
 }
 
+/* Map one page after another; the thread of unit_call() does so. */
+static int fill_iotlb(struct unit *u)
+{
+	unsigned int i;
+
+	(void)u;
+	for (i = 0; i < 64; i++) {
+		if (update_page(i))
+			return -1;
+	}
+	return 0;
+}
+
+/* A mapping that a request uses is not dropped, or no invalidation could wait for it. */
+static void full_iotlb_waits_for_requests(void **state)
+{
+	struct unit *u = *state;
+	struct spread s;
+
+	unit_suspendable(u, MIB);
+	disk_fill(u->disk, 0, MIB, 1);
+	start_behind_iommu(u, 1);
+	spread_init(u, &s, &u->vq[0], 1);
+	unit_suspend(u, u->path);
+	spread_submit(&s, VIRTIO_BLK_T_IN, 0);
+	expect_inflight(u, 0, 1);
+	unit_call(u, fill_iotlb);
+	ASSERT_NEVER(unit_call_returned(u));
+	unit_resume(u);
+	WAIT_UNTIL(unit_call_returned(u));
+	assert_ok(unit_call_join(u));
+	expect_read(&s, 0);
+}
+
 static void chain_larger_than_the_iotlb(void **state)
 {
 	struct unit *u = *state;
@@ -996,6 +1030,8 @@ int main(int argc, char **argv)
 		TEST_IOTLB(bad_messages_are_refused),
 		TEST_IOTLB(reading_without_an_iotlb_ends),
 		{ "small_iotlb", small_iotlb, small_setup, teardown, NULL },
+		{ "full_iotlb_waits_for_requests", full_iotlb_waits_for_requests, small_setup,
+		  teardown, NULL },
 		{ "chain_larger_than_the_iotlb", chain_larger_than_the_iotlb, small_setup,
 		  teardown, NULL },
 	};
