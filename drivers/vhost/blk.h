@@ -134,7 +134,8 @@ enum {
  * @notifier:	tells that it leaves its CPU
  * @poll_ns:	it polls for so long before it sleeps
  * @idle_since:	when it had no more to do
- * @several:	the guest has several requests in flight
+ * @yield:	of yields; those after which there are no more requests are in vain
+ * @yield_ns:	for how long others ran then; 0 if that was judged
  * @unfinished:	a request that ended is to be offloaded
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
@@ -189,7 +190,8 @@ struct vhost_blk_queue {
 	struct preempt_notifier notifier;
 	u64 poll_ns;
 	u64 idle_since;
-	bool several;
+	struct vhost_blk_backoff yield;
+	u64 yield_ns;
 	bool unfinished;
 	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;

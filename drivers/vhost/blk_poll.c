@@ -10,8 +10,10 @@
 
 /* Shorter than the reaction time of any guest. */
 #define VHOST_BLK_POLL_MIN_NS		((u64)4000)
-/* Waits in turn that do not begin, at most; a vain one is no 0.1 percentile. */
-#define VHOST_BLK_COALESCE_BACKOFF	8191u
+/* Occasions that are passed over, at most; what is in vain is no 0.1 percentile. */
+#define VHOST_BLK_BACKOFF_MAX		8191u
+/* How long the CPU may be given away for each request that the guest then makes. */
+#define VHOST_BLK_YIELD_NS		((u64)16000)
 /* A guest that makes no request for this part of the bound waits for answers. */
 #define VHOST_BLK_COALESCE_GAPS		2
 /* Waits after which it is tried whether the guest makes more requests. */
@@ -32,6 +34,43 @@ u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns)
 	if (idle_ns < max_ns)
 		return min(max(2 * poll_ns, VHOST_BLK_POLL_MIN_NS), max_ns);
 	return poll_ns > VHOST_BLK_POLL_MIN_NS ? poll_ns / 2 : 0;
+}
+
+/**
+ * vhost_blk_backoff_tries - decide whether something is tried
+ * @b:		how often
+ *
+ * Return: true if it is tried, and vhost_blk_backoff_end() follows.
+ */
+bool vhost_blk_backoff_tries(struct vhost_blk_backoff *b)
+{
+	if (!b->skip)
+		return true;
+	b->skip--;
+	return false;
+}
+
+/**
+ * vhost_blk_backoff_end - take note of a try
+ * @b:		how often it is tried
+ * @vain:	it was in vain
+ */
+void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool vain)
+{
+	b->last = vain ? min(2 * b->last + 1, VHOST_BLK_BACKOFF_MAX) : 0;
+	b->skip = b->last;
+}
+
+/**
+ * vhost_blk_yield_was_vain - judge what giving a CPU away brought
+ * @ns:		for how long
+ * @nr:		requests that were there afterwards
+ *
+ * Return: true unless the guest made several requests in a short time.
+ */
+bool vhost_blk_yield_was_vain(u64 ns, unsigned int nr)
+{
+	return nr < 2 || ns > nr * VHOST_BLK_YIELD_NS;
 }
 
 /**
@@ -89,10 +128,8 @@ bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,
 		return vhost_blk_coalesce_goes_on(c, now, bound_ns);
 	if (!bound_ns)
 		return false;
-	if (c->skip) {
-		c->skip--;
+	if (!vhost_blk_backoff_tries(&c->backoff))
 		return false;
-	}
 	if (c->limited == VHOST_BLK_COALESCE_LIMITED)
 		c->limit = 0;
 	c->deadline = now + bound_ns;
@@ -109,8 +146,6 @@ void vhost_blk_coalesce_end(struct vhost_blk_coalesce_state *c)
 {
 	if (!c->deadline)
 		return;
-	c->backoff = c->nr ? 0 : min(2 * c->backoff + 1,
-				     VHOST_BLK_COALESCE_BACKOFF);
-	c->skip = c->backoff;
+	vhost_blk_backoff_end(&c->backoff, !c->nr);
 	c->deadline = 0;
 }

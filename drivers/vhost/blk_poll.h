@@ -6,14 +6,23 @@
 #include <linux/types.h>
 
 /**
+ * struct vhost_blk_backoff - how often something is tried that may be in vain
+ * @skip:	occasions that are to be passed over
+ * @last:	their number after the last time
+ */
+struct vhost_blk_backoff {
+	unsigned int skip;
+	unsigned int last;
+};
+
+/**
  * struct vhost_blk_coalesce_state - whether used entries wait for later ones
  * @deadline:	when they are added at the latest, in ns; 0 if none waits
  * @last:	when the last request came, or the wait began
  * @nr:		requests that came while used entries waited
  * @limit:	as many as the guest can make without an answer; 0 if not known
  * @limited:	waits that ended at @limit
- * @skip:	waits that are not to begin
- * @backoff:	their number after a wait during which no request came
+ * @backoff:	of waits; those during which no request comes are in vain
  */
 struct vhost_blk_coalesce_state {
 	u64 deadline;
@@ -21,10 +30,12 @@ struct vhost_blk_coalesce_state {
 	unsigned int nr;
 	unsigned int limit;
 	unsigned int limited;
-	unsigned int skip;
-	unsigned int backoff;
+	struct vhost_blk_backoff backoff;
 };
 
+bool vhost_blk_backoff_tries(struct vhost_blk_backoff *b);
+void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool vain);
+bool vhost_blk_yield_was_vain(u64 ns, unsigned int nr);
 u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
 bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
 			      unsigned int nr, u64 now);

@@ -168,7 +168,10 @@ static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 	struct blk_plug plug;
 	unsigned int i;
 
-	q->several = n > 1 || READ_ONCE(q->inflight) > n;
+	if (q->yield_ns)
+		vhost_blk_backoff_end(&q->yield,
+				      vhost_blk_yield_was_vain(q->yield_ns, n));
+	q->yield_ns = 0;
 	/* The completion worker may have ended the wait. */
 	if (llist_empty(&q->done))
 		c->deadline = 0;
@@ -208,16 +211,21 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 }
 
 /*
- * Whether the worker lets others run first.  Where CPUs are short, its wake-up took
- * one from another task, perhaps from the virtual CPU that kicked and was about
- * to make more requests.  A guest with one request in flight waits for it.
+ * Let others run first, after a wake-up.  Where CPUs are short it took one from
+ * another task, perhaps from the virtual CPU that kicked and was about to make
+ * more requests.  Whether it was is not known, but afterwards there are several.
  * cond_resched() would not give way: the scheduler has just chosen this task.  A
  * worker with another policy does as its owner wants.
  */
-static bool vhost_blk_gives_way(const struct vhost_blk_queue *q)
+static void vhost_blk_give_way(struct vhost_blk_queue *q)
 {
-	return q->several && !single_task_running() &&
-	       current->policy == SCHED_NORMAL;
+	u64 start = local_clock();
+
+	if (single_task_running() || current->policy != SCHED_NORMAL ||
+	    !vhost_blk_backoff_tries(&q->yield))
+		return;
+	yield();
+	q->yield_ns = max(local_clock() - start, 1);
 }
 
 static bool vhost_blk_submit(void *data)
@@ -230,14 +238,14 @@ static bool vhost_blk_submit(void *data)
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
 	idle_ns = local_clock() - q->idle_since;
-	if (vhost_blk_gives_way(q))
-		yield();
+	vhost_blk_give_way(q);
 	/* The ring is read after the kick was taken. */
 	if (!test_and_clear_bit(0, &q->kicked))
 		return true;
 	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns, idle_ns,
 					  vhost_blk_poll_max_ns(q));
 	vhost_blk_serve(q);
+	q->yield_ns = 0;
 	q->idle_since = local_clock();
 	return true;
 }

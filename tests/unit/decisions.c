@@ -139,6 +139,18 @@ static unsigned int skipped(struct vhost_blk_coalesce_state *c)
 	return n;
 }
 
+/* Giving a CPU away is worth it for several requests, each of which takes the guest little time. */
+static void yield_brings_requests_soon(void **)
+{
+	assert_true(vhost_blk_yield_was_vain(1, 0));
+	assert_true(vhost_blk_yield_was_vain(1, 1));
+	assert_false(vhost_blk_yield_was_vain(10000, 2));
+	assert_false(vhost_blk_yield_was_vain(200000, 32));
+	/* A time slice of another task. */
+	assert_true(vhost_blk_yield_was_vain(3000000, 2));
+	assert_true(vhost_blk_yield_was_vain(3000000, 32));
+}
+
 /*
  * A guest with one request in flight is left alone for ever longer, up to a limit
  * that is no 0.1 percentile.
@@ -175,6 +187,7 @@ int main(int argc, char **argv)
 		TEST(known_limit_ends_a_wait),
 		TEST(limit_grows_with_the_guest),
 		TEST(limit_shrinks_with_the_guest),
+		TEST(yield_brings_requests_soon),
 		TEST(vain_waits_become_rare),
 	};
 
