@@ -8,12 +8,10 @@
 
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #define DISK_SIZE	(4 * MIB)
 #define POLL_MAX_US	10000U	/* upper bounds of the module */
 #define COALESCE_MAX_US	1000U
-#define SHARE_US	10000U
 #define NR		32
 #define IDLE_MS		500	/* 50 times the longest that a worker may poll */
 
@@ -434,68 +432,6 @@ static void single_completions_are_not_delayed(void **state)
 		;
 }
 
-/*
- * Compute for so long that any other task is entitled to the CPU, then make NR requests
- * available, with a kick for each. Return how many batches they were.
- */
-static uint64_t batches_of_kicks(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	uint64_t before = unit_stats(u, 0).batches;
-	int64_t end = now_us() + SHARE_US;
-	unsigned int i;
-
-	while (now_us() < end)
-		;
-	for (i = 0; i < NR; i++) {
-		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
-
-		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
-		vq_submit(&u->vq[0]);
-	}
-	for (i = 0; i < NR; i++)
-		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
-	return unit_stats(u, 0).batches - before;
-}
-
-/* Return true if all of many rounds take few batches. */
-static bool no_kick_costs_the_cpu(struct unit *u, struct blk_request *req, uint8_t *buf)
-{
-	unsigned int i;
-
-	for (i = 0; i < 20; i++) {
-		if (batches_of_kicks(u, req, buf) > NR / 2)
-			return false;
-	}
-	return true;
-}
-
-/*
- * On one CPU with the guest, the worker lets it make more requests before it serves
- * the first one, even if the scheduler prefers the worker. It would else be woken for
- * each of them in every fourth round.
- */
-static void worker_gives_way(void **state)
-{
-	struct unit *u = *state;
-	struct blk_request req[NR];
-	uint8_t *buf;
-	pid_t worker;
-
-	if (!workers_are_threads())
-		unit_skip("a kernel thread that slept goes on after it yields to a process");
-	unit_null(u, &fast, O_RDWR | O_DIRECT);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start_with(u, plain, 1, 64);
-	unit_bind(0, 1);
-	worker = worker_find(getpid(), 's', 0);
-	unit_bind(worker, 1);
-	assert_ok(setpriority(PRIO_PROCESS, worker, -5));
-	unit_requests(req, NR, &u->vq[0]);
-	buf = unit_alloc(u, NR * PAGE);
-	REPEAT_UNTIL(no_kick_costs_the_cpu(u, req, buf))
-		;
-}
-
 /* The scheduling policy of a worker is the administrator's. */
 static void policy_is_kept(void **state)
 {
@@ -588,7 +524,6 @@ int main(int argc, char **argv)
 		TEST(completions_are_coalesced),
 		TEST(does_not_coalesce_without_a_bound),
 		TEST(single_completions_are_not_delayed),
-		TEST(worker_gives_way),
 		TEST(policy_is_kept),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),
