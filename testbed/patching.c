@@ -2,7 +2,6 @@
 // Has one processor change the code that another one runs, and fails if the other does not run the new code.
 #define _GNU_SOURCE
 #include <err.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -13,6 +12,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "pin.h"
 
 #define PAGE		4096
 #define PATIENCE_S	60
@@ -30,16 +31,6 @@ struct shared {
 	uint8_t page[FUNCTIONS][PAGE];
 	atomic_uint returned[FUNCTIONS];
 };
-
-static void pin(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "CPU %u", cpu);
-}
 
 static void *map(int fd, int prot)
 {

@@ -4,12 +4,13 @@
 #include <err.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "pin.h"
 
 #define CPUS	16
 #define PATIENCE_S	60
@@ -22,16 +23,6 @@ struct sleeper {
 };
 static struct sleeper timed[CPUS], called[CPUS];
 static unsigned int cpus;
-
-static void pin(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "CPU %u", cpu);
-}
 
 static void *sleep_on_timer(void *arg)
 {
