@@ -178,8 +178,15 @@ static bool vhost_blk_needs_sync(const struct vhost_blk_req *req)
 	       req->len && READ_ONCE(req->q->blk->write_through);
 }
 
-/* Write the status; return false if its page is missing and is not waited for. */
-static bool vhost_blk_answer(struct vhost_blk_req *req, bool wait)
+/**
+ * vhost_blk_io_answer - write the status of a request
+ * @req:	the request, ended
+ * @wait:	wait for a page that is missing, however long that takes
+ *
+ * Context: process context, on the owner's memory unless that is gone.
+ * Return: false if a page is missing and was not waited for.
+ */
+bool vhost_blk_io_answer(struct vhost_blk_req *req, bool wait)
 {
 	u8 status = vhost_blk_req_status(req);
 	int err = -EFAULT;
@@ -203,17 +210,6 @@ static bool vhost_blk_answer(struct vhost_blk_req *req, bool wait)
 }
 
 /**
- * vhost_blk_io_answer - write the status of a request, however long that takes
- * @req:	the request, ended
- *
- * Context: process context, on the owner's memory unless that is gone.
- */
-void vhost_blk_io_answer(struct vhost_blk_req *req)
-{
-	vhost_blk_answer(req, true);
-}
-
-/**
  * vhost_blk_io_complete - see what an ended attempt means for the request
  * @req:	the request, off the done list
  *
@@ -233,7 +229,8 @@ enum vhost_blk_req_state vhost_blk_io_complete(struct vhost_blk_req *req)
 		req->state = VHOST_BLK_REQ_SYNC;
 	if (req->state == VHOST_BLK_REQ_FAILED && !req->q->blk->hand_back)
 		req->state = VHOST_BLK_REQ_ENDED;
-	if (req->state == VHOST_BLK_REQ_ENDED && !vhost_blk_answer(req, false))
+	if (req->state == VHOST_BLK_REQ_ENDED &&
+	    !vhost_blk_io_answer(req, false))
 		req->state = VHOST_BLK_REQ_LATE;
 	return req->state;
 }

@@ -104,8 +104,8 @@ static int vhost_blk_iotlb_invalidate(struct vhost_blk *blk,
 }
 
 /*
- * Make room for a mapping: the IOTLB would drop its oldest one, and a request that
- * uses that could no longer be found by an invalidation.
+ * Make room for a mapping.  A full IOTLB drops its oldest mapping, and a later
+ * invalidation of that would not wait for the requests that use it.
  */
 static int vhost_blk_iotlb_make_room(struct vhost_blk *blk)
 {

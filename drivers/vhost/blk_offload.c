@@ -173,7 +173,7 @@ static bool vhost_blk_run(struct vhost_blk_req *req, bool may_return)
 	int ret;
 
 	if (req->state == VHOST_BLK_REQ_LATE) {
-		vhost_blk_io_answer(req);
+		vhost_blk_io_answer(req, true);
 		vhost_blk_req_done(req);
 		return true;
 	}
@@ -231,8 +231,8 @@ static struct vhost_blk_req *vhost_blk_offload_next(struct vhost_blk_offload *po
 static void vhost_blk_offload_cancel(struct vhost_blk_req *req)
 {
 	if (req->state == VHOST_BLK_REQ_LATE) {
-		/* The page is not waited for any more. */
-		vhost_blk_io_answer(req);
+		/* A killed task does not wait for the page. */
+		vhost_blk_io_answer(req, true);
 	} else {
 		req->ret = -EIO;
 		req->state = VHOST_BLK_REQ_ENDED;

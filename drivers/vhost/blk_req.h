@@ -41,7 +41,7 @@ struct vhost_blk_range {
  * @VHOST_BLK_REQ_BUFFERED:	offloaded: the same through the page cache
  * @VHOST_BLK_REQ_SYNC:		offloaded: makes data durable
  * @VHOST_BLK_REQ_RANGES:	offloaded: works on its ranges
- * @VHOST_BLK_REQ_LATE:		offloaded: writes its status, for which a page is missing
+ * @VHOST_BLK_REQ_LATE:		offloaded: its status waits for a missing page
  * @VHOST_BLK_REQ_FAILED:	the backend failed it, or its type is unknown
  * @VHOST_BLK_REQ_ENDED:	its status is known
  * @VHOST_BLK_REQ_ANSWERED:	its status is written; guest memory other than the
@@ -144,7 +144,7 @@ static inline bool vhost_blk_is_range(const struct vhost_blk_req *req)
 
 /* blk_io.c */
 void vhost_blk_io_submit(struct vhost_blk_req *req);
-void vhost_blk_io_answer(struct vhost_blk_req *req);
+bool vhost_blk_io_answer(struct vhost_blk_req *req, bool wait);
 enum vhost_blk_req_state vhost_blk_io_complete(struct vhost_blk_req *req);
 
 /* blk_req.c */
