@@ -134,8 +134,8 @@ enum {
  * @notifier:	tells that it leaves its CPU
  * @poll_ns:	it polls for so long before it sleeps
  * @idle_since:	when it had no more to do
- * @yield:	of yields; those after which there are no more requests are in vain
- * @yield_ns:	for how long others ran then; 0 if that was judged
+ * @yield:	how often it yields; a yield without several requests after it fails
+ * @yield_ns:	how long the last yield took; 0 once it is judged
  * @unfinished:	a request that ended is to be offloaded
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vhost-blk waiting: how long a submission worker polls its ring, and whether
- * used entries wait for later ones.  Decisions only: no ring, no lock, no clock.
+ * vhost-blk waiting: how long a submission worker polls its ring, whether used
+ * entries wait for later ones, and whether a yield was worth it.  Decisions only:
+ * no ring, no lock, no clock.
  */
 
 #include <linux/kernel.h>
@@ -10,13 +11,13 @@
 
 /* Shorter than the reaction time of any guest. */
 #define VHOST_BLK_POLL_MIN_NS		((u64)4000)
-/* Occasions that are passed over, at most; what is in vain is no 0.1 percentile. */
+/* Tries skipped in turn, at most: failures then do not reach the 99.9th percentile. */
 #define VHOST_BLK_BACKOFF_MAX		8191u
-/* How long the CPU may be given away for each request that the guest then makes. */
+/* The most time that a yield may take for each request after it. */
 #define VHOST_BLK_YIELD_NS		((u64)16000)
 /* A guest that makes no request for this part of the bound waits for answers. */
 #define VHOST_BLK_COALESCE_GAPS		2
-/* Waits after which it is tried whether the guest makes more requests. */
+/* After so many waits up to the limit, one wait looks for a higher limit. */
 #define VHOST_BLK_COALESCE_LIMITED	64
 
 /**
@@ -53,22 +54,22 @@ bool vhost_blk_backoff_tries(struct vhost_blk_backoff *b)
 /**
  * vhost_blk_backoff_end - take note of a try
  * @b:		how often it is tried
- * @vain:	it was in vain
+ * @failed:	it brought nothing
  */
-void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool vain)
+void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool failed)
 {
-	b->last = vain ? min(2 * b->last + 1, VHOST_BLK_BACKOFF_MAX) : 0;
+	b->last = failed ? min(2 * b->last + 1, VHOST_BLK_BACKOFF_MAX) : 0;
 	b->skip = b->last;
 }
 
 /**
- * vhost_blk_yield_was_vain - judge what giving a CPU away brought
- * @ns:		for how long
- * @nr:		requests that were there afterwards
+ * vhost_blk_yield_failed - judge a yield of the CPU
+ * @ns:		how long it took
+ * @nr:		requests available after it
  *
- * Return: true unless the guest made several requests in a short time.
+ * Return: false if the guest made several requests in a short time.
  */
-bool vhost_blk_yield_was_vain(u64 ns, unsigned int nr)
+bool vhost_blk_yield_failed(u64 ns, unsigned int nr)
 {
 	return nr < 2 || ns > nr * VHOST_BLK_YIELD_NS;
 }
@@ -114,9 +115,9 @@ static bool vhost_blk_coalesce_goes_on(struct vhost_blk_coalesce_state *c,
  * @now:	the time, in ns
  * @bound_ns:	how long the first of them may wait; 0 for not at all
  *
- * How many requests a guest has in flight is not seen in the ring: with a fast
- * disk, one that has many and is slow looks like one that waits for each answer.
- * So it is found out by waiting, as seldom as may be.
+ * The ring does not show how many requests a guest has in flight: with a fast
+ * disk, a slow guest with many requests looks like one that waits for each answer.
+ * Only a wait tells.  Waits that tell of a single request become rare.
  *
  * Return: true if they wait; false if they are added now, and
  *	   vhost_blk_coalesce_end() follows.

@@ -6,9 +6,9 @@
 #include <linux/types.h>
 
 /**
- * struct vhost_blk_backoff - how often something is tried that may be in vain
- * @skip:	occasions that are to be passed over
- * @last:	their number after the last time
+ * struct vhost_blk_backoff - how often something is tried that may fail
+ * @skip:	tries still to be skipped
+ * @last:	tries to be skipped after the last one
  */
 struct vhost_blk_backoff {
 	unsigned int skip;
@@ -20,9 +20,9 @@ struct vhost_blk_backoff {
  * @deadline:	when they are added at the latest, in ns; 0 if none waits
  * @last:	when the last request came, or the wait began
  * @nr:		requests that came while used entries waited
- * @limit:	as many as the guest can make without an answer; 0 if not known
+ * @limit:	requests that the guest can make without an answer; 0 if not known
  * @limited:	waits that ended at @limit
- * @backoff:	of waits; those during which no request comes are in vain
+ * @backoff:	how often used entries wait; a wait without a request fails
  */
 struct vhost_blk_coalesce_state {
 	u64 deadline;
@@ -34,8 +34,8 @@ struct vhost_blk_coalesce_state {
 };
 
 bool vhost_blk_backoff_tries(struct vhost_blk_backoff *b);
-void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool vain);
-bool vhost_blk_yield_was_vain(u64 ns, unsigned int nr);
+void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool failed);
+bool vhost_blk_yield_failed(u64 ns, unsigned int nr);
 u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
 bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
 			      unsigned int nr, u64 now);

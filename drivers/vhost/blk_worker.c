@@ -170,7 +170,7 @@ static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 
 	if (q->yield_ns)
 		vhost_blk_backoff_end(&q->yield,
-				      vhost_blk_yield_was_vain(q->yield_ns, n));
+				      vhost_blk_yield_failed(q->yield_ns, n));
 	q->yield_ns = 0;
 	/* The completion worker may have ended the wait. */
 	if (llist_empty(&q->done))
@@ -211,19 +211,20 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 }
 
 /*
- * Let others run first, after a wake-up.  Where CPUs are short it took one from
- * another task, perhaps from the virtual CPU that kicked and was about to make
- * more requests.  Whether it was is not known, but afterwards there are several.
+ * Let other tasks run first, after a wake-up.  Where CPUs are short, the wake-up
+ * may have taken the CPU from the virtual CPU that kicked and was about to make
+ * more requests.  The number of requests after the yield tells whether it did.
  * cond_resched() would not give way: the scheduler has just chosen this task.  A
- * worker with another policy does as its owner wants.
+ * worker with another policy does not yield; the owner chose that policy.
  */
 static void vhost_blk_give_way(struct vhost_blk_queue *q)
 {
-	u64 start = local_clock();
+	u64 start;
 
 	if (single_task_running() || current->policy != SCHED_NORMAL ||
 	    !vhost_blk_backoff_tries(&q->yield))
 		return;
+	start = local_clock();
 	yield();
 	q->yield_ns = max(local_clock() - start, 1);
 }
