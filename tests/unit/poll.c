@@ -370,7 +370,7 @@ static void completions_are_coalesced(void **state)
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
 	begin_coalescing(u);
-	/* On a busy machine waits are in vain, which a new attach forgets. */
+	/* Waits that fail on a busy machine make others rare, until the next attach. */
 	REPEAT_UNTIL(completes_together(u, req, buf))
 		begin_coalescing(u);
 }
@@ -382,11 +382,7 @@ static void does_not_coalesce_without_a_bound(void **state)
 	unsigned int i;
 	uint8_t *buf;
 
-	unit_null(u, &fast, O_RDWR | O_DIRECT);
-	disk_fill(u->disk, 0, DISK_SIZE, 1);
-	unit_start_with(u, plain, 1, 64);
-	unit_poll_timeout(u, 0, POLL_MAX_US);
-	unit_coalesce(u, COALESCE_MAX_US);
+	start_coalescing(u);
 	unit_coalesce(u, 0);
 	unit_requests(req, NR, &u->vq[0]);
 	buf = unit_alloc(u, NR * PAGE);
