@@ -95,7 +95,8 @@ def logged_device(mebibytes, log):
         try:
             yield f"/dev/mapper/{name}"
         finally:
-            shell(f"dmsetup remove --retry {name}")
+            # Else what was never flushed goes into the log before what waits for its thread.
+            shell(f"sync /dev/mapper/{name} && dmsetup remove --retry {name}")
 
 
 @contextmanager

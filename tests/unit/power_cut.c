@@ -44,6 +44,7 @@ struct writer {
 	char log[BACKEND_PATH_MAX];
 	char device[BACKEND_PATH_MAX];
 	unsigned int mark;		/* between the log and the devices that use it */
+	unsigned int device_mark;	/* between the device and the file system on it */
 	struct blk_request write[DEPTH];
 	struct blk_request flush;
 	uint8_t *buf;
@@ -75,6 +76,7 @@ static struct writer *start_writer(struct unit *u)
 	snprintf(table, sizeof(table), "0 %lu log-writes %s %s\n",
 		 storage->size_mib * MIB / SECTOR_SIZE, disk, w->log);
 	assert_ok(backend_dm(w->device, table));
+	w->device_mark = backend_mark();
 	if (storage->fstype) {
 		assert_ok(backend_mkfs(dir, storage->fstype, w->device));
 		assert_ok(backend_file(u->path, dir, "disk", DISK_SIZE));
@@ -260,6 +262,19 @@ static void expect_file(const struct storage *storage, const char *image, const 
 	assert_ok(backend_fsck(storage->fstype, image));
 }
 
+/*
+ * When the log's target goes, it logs what was never flushed before that which is
+ * flushed and waits for its thread. So let nothing be left unflushed.
+ */
+static void flush_device(const struct writer *w)
+{
+	int fd = open(w->device, O_RDONLY | O_CLOEXEC);
+
+	assert_ok(fd);
+	assert_ok(fsync(fd));
+	close(fd);
+}
+
 /* Stop the device and check the contents of the disk at each cut. */
 static void expect_cuts(struct writer *w)
 {
@@ -270,6 +285,8 @@ static void expect_cuts(struct writer *w)
 	unit_detach(w->u);
 	close(w->u->disk);
 	w->u->disk = -1;
+	assert_ok(backend_remove_since(w->device_mark));
+	flush_device(w);
 	assert_ok(backend_remove_since(w->mark));
 	assert_ok(backend_tmpfs(dir, 512 * MIB));
 	for (i = 0; i < w->nr_cuts; i++) {
