@@ -134,8 +134,8 @@ enum {
  * @notifier:	tells that it leaves its CPU
  * @poll_ns:	it polls for so long before it sleeps
  * @idle_since:	when it had no more to do
- * @yield:	how often it yields; a yield without several requests after it fails
- * @yield_ns:	how long the last yield took; 0 once it is judged
+ * @pause:	how often it pauses; a pause with few requests after it fails
+ * @paused:	the last pause is not judged yet
  * @unfinished:	a request that ended is to be offloaded
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
@@ -190,8 +190,8 @@ struct vhost_blk_queue {
 	struct preempt_notifier notifier;
 	u64 poll_ns;
 	u64 idle_since;
-	struct vhost_blk_backoff yield;
-	u64 yield_ns;
+	struct vhost_blk_backoff pause;
+	bool paused;
 	bool unfinished;
 	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vhost-blk waiting: how long a submission worker polls its ring, whether used
- * entries wait for later ones, and whether a yield was worth it.  Decisions only:
- * no ring, no lock, no clock.
+ * vhost-blk waiting: how long a submission worker polls its ring, and whether
+ * used entries wait for later ones.  Decisions only: no ring, no lock, no clock.
  */
 
 #include <linux/kernel.h>
@@ -13,10 +12,6 @@
 #define VHOST_BLK_POLL_MIN_NS		((u64)4000)
 /* Tries skipped in turn, at most: failures then do not reach the 99.9th percentile. */
 #define VHOST_BLK_BACKOFF_MAX		8191u
-/* The most time that a yield may take for each request after it. */
-#define VHOST_BLK_YIELD_NS		((u64)16000)
-/* A guest that makes no request for this part of the bound waits for answers. */
-#define VHOST_BLK_COALESCE_GAPS		2
 /* After so many waits up to the limit, one wait looks for a higher limit. */
 #define VHOST_BLK_COALESCE_LIMITED	64
 
@@ -63,15 +58,14 @@ void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool failed)
 }
 
 /**
- * vhost_blk_yield_failed - judge a yield of the CPU
- * @ns:		how long it took
- * @nr:		requests available after it
+ * vhost_blk_coalesce_gap - how long a guest may take to make its next request
+ * @bound_ns:	how long a used entry may wait
  *
- * Return: false if the guest made several requests in a short time.
+ * Return: the time after which the guest is taken to wait for answers, in ns.
  */
-bool vhost_blk_yield_failed(u64 ns, unsigned int nr)
+u64 vhost_blk_coalesce_gap(u64 bound_ns)
 {
-	return nr < 2 || ns > nr * VHOST_BLK_YIELD_NS;
+	return bound_ns / 2;
 }
 
 /**
@@ -102,7 +96,7 @@ static bool vhost_blk_coalesce_goes_on(struct vhost_blk_coalesce_state *c,
 		c->limited++;
 		return false;
 	}
-	if (now - c->last < bound_ns / VHOST_BLK_COALESCE_GAPS)
+	if (now - c->last < vhost_blk_coalesce_gap(bound_ns))
 		return true;
 	c->limit = c->nr;
 	c->limited = 0;

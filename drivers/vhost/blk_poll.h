@@ -35,8 +35,8 @@ struct vhost_blk_coalesce_state {
 
 bool vhost_blk_backoff_tries(struct vhost_blk_backoff *b);
 void vhost_blk_backoff_end(struct vhost_blk_backoff *b, bool failed);
-bool vhost_blk_yield_failed(u64 ns, unsigned int nr);
 u64 vhost_blk_poll_adapt(u64 poll_ns, u64 idle_ns, u64 max_ns);
+u64 vhost_blk_coalesce_gap(u64 bound_ns);
 bool vhost_blk_coalesce_batch(struct vhost_blk_coalesce_state *c,
 			      unsigned int nr, u64 now);
 bool vhost_blk_coalesce_waits(struct vhost_blk_coalesce_state *c, u64 now,

@@ -127,8 +127,8 @@ int vhost_blk_queue_start(struct vhost_blk_queue *q)
 	/* What was learnt of another guest, perhaps. */
 	memset(&q->coalesce, 0, sizeof(q->coalesce));
 	q->poll_ns = 0;
-	memset(&q->yield, 0, sizeof(q->yield));
-	q->yield_ns = 0;
+	memset(&q->pause, 0, sizeof(q->pause));
+	q->paused = false;
 	q->unfinished = false;
 	err = vhost_blk_workers_start(q);
 	if (err)

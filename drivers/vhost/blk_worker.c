@@ -5,6 +5,7 @@
  * the submission worker is on a CPU and about to do so.
  */
 
+#include <linux/hrtimer.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -15,6 +16,8 @@
 #define VHOST_BLK_POLL_MAX_US	10000u
 /* cpu_relax() between two looks at the ring. */
 #define VHOST_BLK_POLL_PAUSES	8
+/* Requests that a pause is to bring; for fewer the wake-ups were not many. */
+#define VHOST_BLK_PAUSE_REQS	4
 
 static u64 vhost_blk_poll_max_ns(struct vhost_blk_queue *q)
 {
@@ -168,10 +171,9 @@ static void vhost_blk_submit_batch(struct vhost_blk_queue *q,
 	struct blk_plug plug;
 	unsigned int i;
 
-	if (q->yield_ns)
-		vhost_blk_backoff_end(&q->yield,
-				      vhost_blk_yield_failed(q->yield_ns, n));
-	q->yield_ns = 0;
+	if (q->paused)
+		vhost_blk_backoff_end(&q->pause, n < VHOST_BLK_PAUSE_REQS);
+	q->paused = false;
 	/* The completion worker may have ended the wait. */
 	if (llist_empty(&q->done))
 		c->deadline = 0;
@@ -211,22 +213,24 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 }
 
 /*
- * Let other tasks run first, after a wake-up.  Where CPUs are short, the wake-up
- * may have taken the CPU from the virtual CPU that kicked and was about to make
- * more requests.  The number of requests after the yield tells whether it did.
- * cond_resched() would not give way: the scheduler has just chosen this task.  A
- * worker with another policy does not yield; the owner chose that policy.
+ * Let other tasks run for a moment, after a wake-up.  Where CPUs are short, the
+ * wake-up may have taken the CPU from the virtual CPU that kicked and was about to
+ * make more requests.  Their number after the pause tells whether it did.  A yield
+ * would let only tasks of the same cgroup run, for as long as they like.  A worker
+ * with another policy does not pause; the owner chose that policy.
  */
 static void vhost_blk_give_way(struct vhost_blk_queue *q)
 {
-	u64 start;
+	u64 ns = vhost_blk_coalesce_gap(READ_ONCE(q->blk->coalesce_ns));
+	ktime_t pause = ns_to_ktime(ns);
 
-	if (single_task_running() || current->policy != SCHED_NORMAL ||
-	    !vhost_blk_backoff_tries(&q->yield))
+	if (!ns || single_task_running() || current->policy != SCHED_NORMAL ||
+	    !vhost_blk_backoff_tries(&q->pause))
 		return;
-	start = local_clock();
-	yield();
-	q->yield_ns = max(local_clock() - start, 1);
+	/* A kick does not wake the worker, as q->kicked is still set. */
+	set_current_state(TASK_IDLE);
+	schedule_hrtimeout_range(&pause, 0, HRTIMER_MODE_REL);
+	q->paused = true;
 }
 
 static bool vhost_blk_submit(void *data)
@@ -246,7 +250,7 @@ static bool vhost_blk_submit(void *data)
 	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns, idle_ns,
 					  vhost_blk_poll_max_ns(q));
 	vhost_blk_serve(q);
-	q->yield_ns = 0;
+	q->paused = false;
 	q->idle_since = local_clock();
 	return true;
 }

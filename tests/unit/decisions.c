@@ -140,18 +140,6 @@ static unsigned int skipped(struct vhost_blk_coalesce_state *c)
 	return n;
 }
 
-/* Giving a CPU away is worth it for several requests, each of which takes the guest little time. */
-static void yield_brings_requests_soon(void **)
-{
-	assert_true(vhost_blk_yield_failed(1, 0));
-	assert_true(vhost_blk_yield_failed(1, 1));
-	assert_false(vhost_blk_yield_failed(10000, 2));
-	assert_false(vhost_blk_yield_failed(200000, 32));
-	/* A time slice of another task. */
-	assert_true(vhost_blk_yield_failed(3000000, 2));
-	assert_true(vhost_blk_yield_failed(3000000, 32));
-}
-
 /*
  * Fewer and fewer completions wait for a guest with one request in flight, in the end
  * too few to reach the 99.9th percentile.
@@ -188,7 +176,6 @@ int main(int argc, char **argv)
 		TEST(known_limit_ends_a_wait),
 		TEST(limit_grows_with_the_guest),
 		TEST(limit_shrinks_with_the_guest),
-		TEST(yield_brings_requests_soon),
 		TEST(failed_waits_become_rare),
 	};
 

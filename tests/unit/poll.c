@@ -8,10 +8,12 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #define DISK_SIZE	(4 * MIB)
 #define POLL_MAX_US	10000U	/* upper bounds of the module */
 #define COALESCE_MAX_US	1000U
+#define SHARE_US	10000U
 #define NR		32
 #define IDLE_MS		500	/* 50 times the longest that a worker may poll */
 
@@ -428,6 +430,76 @@ static void single_completions_are_not_delayed(void **state)
 		;
 }
 
+/*
+ * Compute for so long that any other task is entitled to the CPU, then make nr requests
+ * available, with a kick for each. Return how many batches they were.
+ */
+static uint64_t batches_of_kicks(struct unit *u, struct blk_request *req, unsigned int nr,
+				 uint8_t *buf)
+{
+	uint64_t before = unit_stats(u, 0).batches;
+	int64_t end = now_us() + SHARE_US;
+	unsigned int i;
+
+	while (now_us() < end)
+		;
+	for (i = 0; i < nr; i++) {
+		struct vq_segment data = unit_segment(u, buf + i * PAGE, PAGE);
+
+		assert_ok(blk_add(&req[i], VIRTIO_BLK_T_IN, i * 8, &data, 1));
+		vq_submit(&u->vq[0]);
+	}
+	for (i = 0; i < nr; i++)
+		expect_end(&req[i], VIRTIO_BLK_S_OK, PAGE + 1);
+	return unit_stats(u, 0).batches - before;
+}
+
+/* Return true if few kicks cost the guest its CPU. */
+static bool requests_come_together(struct unit *u, struct blk_request *req, uint8_t *buf)
+{
+	enum { EACH = 8, ROUNDS = 20 };
+	unsigned int i, batches = 0;
+
+	for (i = 0; i < ROUNDS; i++)
+		batches += batches_of_kicks(u, req, EACH, buf);
+	return batches <= 2 * ROUNDS;
+}
+
+/* Attach anew, on one CPU with a worker that the scheduler prefers. */
+static void begin_on_one_cpu(struct unit *u)
+{
+	pid_t worker;
+
+	unit_detach(u);
+	unit_attach(u);
+	unit_coalesce(u, COALESCE_MAX_US);
+	worker = worker_find(getpid(), 's', 0);
+	unit_bind(0, 1);
+	unit_bind(worker, 1);
+	assert_ok(setpriority(PRIO_PROCESS, worker, -5));
+}
+
+/*
+ * On one CPU with the guest, the worker lets it make more requests before it serves
+ * the first one, even if the scheduler prefers the worker.
+ */
+static void worker_gives_way(void **state)
+{
+	struct unit *u = *state;
+	struct blk_request req[NR];
+	uint8_t *buf;
+
+	unit_null(u, &fast, O_RDWR | O_DIRECT);
+	disk_fill(u->disk, 0, DISK_SIZE, 1);
+	unit_start_with(u, plain, 1, 64);
+	unit_requests(req, NR, &u->vq[0]);
+	buf = unit_alloc(u, NR * PAGE);
+	begin_on_one_cpu(u);
+	/* Pauses that fail on a busy machine make others rare, until the next attach. */
+	REPEAT_UNTIL(requests_come_together(u, req, buf))
+		begin_on_one_cpu(u);
+}
+
 /* The scheduling policy of a worker is the administrator's. */
 static void policy_is_kept(void **state)
 {
@@ -520,6 +592,7 @@ int main(int argc, char **argv)
 		TEST(completions_are_coalesced),
 		TEST(does_not_coalesce_without_a_bound),
 		TEST(single_completions_are_not_delayed),
+		TEST(worker_gives_way),
 		TEST(policy_is_kept),
 		TEST_ON(detach_while_polling, plain),
 		TEST_ON(detach_while_polling, event_index),

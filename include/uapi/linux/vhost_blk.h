@@ -297,7 +297,8 @@ struct vhost_blk_coalesce {
 /*
  * Set the bound, 0 at first, at any time; until the owner is reset.  Used
  * entries wait only while their queue's submission worker has work, or polls the
- * ring, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
+ * ring, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.  Requests, too: a worker that is
+ * woken on a CPU that other tasks want may first sleep for half the bound.
  */
 #define VHOST_BLK_SET_COALESCE	_IOW(VHOST_VIRTIO, 0x5B, \
 				     struct vhost_blk_coalesce)
