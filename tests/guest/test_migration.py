@@ -18,15 +18,15 @@ from tests.lib.host import expect, expect_text, wait_until
 # /tmp/failed, and when /tmp/stop appears they end and remove their files.
 LOAD = """
 for piece in 0 1 2 3; do
-	head -c 1m /dev/urandom >/tmp/piece.$piece
+	head -c 256k /dev/urandom >/tmp/piece.$piece
 done
 for disk in DISKS; do
-	cat /tmp/piece.* | dd of=/dev/$disk bs=1M seek=32 conv=fsync 2>/dev/null
+	cat /tmp/piece.* | dd of=/dev/$disk bs=256k seek=128 conv=fsync 2>/dev/null
 	echo 0 | tee /tmp/writes.$disk >/tmp/reads.$disk
 	(
 		round=0
 		while [ ! -e /tmp/stop ]; do
-			fio --name=load --filename=/dev/$disk --size=512k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
+			fio --name=load --filename=/dev/$disk --size=256k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
 				--bssplit=512/20:4k/60:64k/20 --randseed=$round --verify=crc32c --verify_fatal=1 >/tmp/$disk.log 2>&1 ||
 				cat /tmp/$disk.log >>/tmp/failed
 			round=$((round + 1))
@@ -40,7 +40,7 @@ for disk in DISKS; do
 			blockdev --flushbufs /dev/$disk
 			for step in 0 1 2 3 0 1 2 3; do
 				piece=$(((round + step) % 4))
-				dd if=/dev/$disk bs=1M skip=$((32 + piece)) count=1 2>/dev/null | cmp - /tmp/piece.$piece >/tmp/cmp.$disk ||
+				dd if=/dev/$disk bs=256k skip=$((128 + piece)) count=1 2>/dev/null | cmp - /tmp/piece.$piece >/tmp/cmp.$disk ||
 					echo "$disk, round $round, piece $piece: $(cat /tmp/cmp.$disk)" >>/tmp/failed
 			done
 			round=$((round + 1))
