@@ -32,29 +32,29 @@ iodepth=1
 rw=randrw
 {MIXED}
 offset=1m
-size=3m
+size=1m
 iodepth=8
 [depth-32]
 rw=randwrite
 bs=4k
-offset=4m
-size=4m
+offset=2m
+size=2m
 iodepth=32
 [depth-128]
 rw=randwrite
 {MIXED}
-offset=8m
-size=8m
+offset=4m
+size=4m
 iodepth=128
 [flush]
 rw=write
 bs=64k
-offset=16m
-size=4m
+offset=8m
+size=2m
 iodepth=16
 fdatasync=8
 """
-JOBS_END = 20  # MiB
+JOBS_END = 10  # MiB
 
 # The same for as long as it takes, with other data each time.
 LOAD = f"""# load
