@@ -27,7 +27,7 @@ for name in {names}; do
 		sleep .1
 	done
 done
-{more}
+more='{more}'
 number={number}
 while :; do
 	label=$(printf %015d $number)
@@ -37,6 +37,8 @@ while :; do
 		echo "flushed $name $label."
 	done
 	number=$((number + 1))
+	eval "$more"
+	more=
 done
 """
 
@@ -54,7 +56,7 @@ class Records:
         guest.run(FIRST.format(names=" ".join(paths), first=SLOTS, last=2 * SLOTS - 1))
 
     def start(self, more=""):
-        """Load on all disks, and records until something stops the guest; more runs when the load does."""
+        """Load on all disks, and records until something stops the guest; more runs after the first of them."""
         self.guest.send(SCRIPT.format(names=" ".join(self.paths), load=LOAD_START, slots=SLOTS, more=more,
                                       number=max(self.last.values()) + 1))
         while not self._note(self.guest.line()):
