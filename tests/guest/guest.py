@@ -44,6 +44,16 @@ def nested(options):
     return found
 
 
+def drain(sock, seconds):
+    """Take what comes meanwhile, since QEMU stops a serial port whose output nobody takes."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        sock.settimeout(left)
+        with suppress(TimeoutError):
+            if not sock.recv(65536):
+                return
+
+
 @dataclass
 class Disk:
     """A disk of the guest: its backend in the host, and the device that shows it."""
@@ -187,7 +197,7 @@ class Guest(Machine):
             console.connect(f"{self.directory}/sysrq")
             for letter in "9lw":
                 console.sendall(f"{letter}\n".encode())
-                time.sleep(5)  # a serial console is slow
+                drain(console, 5)  # a serial console is slow
 
         def stack(task):
             return (task / "stack").read_text()
@@ -202,8 +212,10 @@ class Guest(Machine):
         return text + self.evidence()
 
     def processors(self):
-        """Where each CPU of the guest stands, and which interrupts it has pending and in service."""
-        commands = ["info registers -a", *(f"info lapic {cpu}" for cpu in range(self.vcpus))]
+        """Where each CPU of the guest stands, which interrupts are pending and in service, and whether the second
+        serial port has data or waits for an interrupt (its registers IER and LSR)."""
+        commands = ["info registers -a", *(f"info lapic {cpu}" for cpu in range(self.vcpus)), "info pic",
+                    "i /1bx 0x2f9", "i /1bx 0x2fd"]
         return "\n".join(self.execute("human-monitor-command", {"command-line": command}) for command in commands)
 
     def rings(self, disk):
