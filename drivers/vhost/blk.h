@@ -136,6 +136,7 @@ enum {
  * @idle_since:	when it had no more to do
  * @pause:	how often it pauses; a pause with few requests after it fails
  * @paused:	the last pause is not judged yet
+ * @interrupted: it returned with work left, and is not woken to go on
  * @unfinished:	a request that ended is to be offloaded
  * @coalesce:	whether used entries wait for later ones
  * @pins:	cache of pinned pages, NULL if there is none
@@ -192,6 +193,7 @@ struct vhost_blk_queue {
 	u64 idle_since;
 	struct vhost_blk_backoff pause;
 	bool paused;
+	bool interrupted;
 	bool unfinished;
 	struct vhost_blk_coalesce_state coalesce;
 	struct vhost_blk_pin *pins;

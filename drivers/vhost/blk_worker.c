@@ -206,6 +206,7 @@ static void vhost_blk_serve(struct vhost_blk_queue *q)
 		if (vhost_blk_task_should_return()) {
 			/* Go on after that. */
 			set_bit(0, &q->kicked);
+			q->interrupted = true;
 			break;
 		}
 	}
@@ -233,22 +234,31 @@ static void vhost_blk_give_way(struct vhost_blk_queue *q)
 	q->paused = true;
 }
 
+static void vhost_blk_woken(struct vhost_blk_queue *q)
+{
+	u64 idle_ns = local_clock() - q->idle_since;
+
+	WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
+	vhost_blk_give_way(q);
+	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns, idle_ns,
+					  vhost_blk_poll_max_ns(q));
+}
+
 static bool vhost_blk_submit(void *data)
 {
 	struct vhost_blk_queue *q = data;
-	u64 idle_ns;
 
-	if (!test_bit(0, &q->kicked))
+	if (!test_bit(0, &q->kicked)) {
+		q->interrupted = false;
 		return false;
+	}
 	__set_current_state(TASK_RUNNING);
-	WRITE_ONCE(q->submit_wakeups, q->submit_wakeups + 1);
-	idle_ns = local_clock() - q->idle_since;
-	vhost_blk_give_way(q);
+	if (!q->interrupted)
+		vhost_blk_woken(q);
+	q->interrupted = false;
 	/* The ring is read after the kick was taken. */
 	if (!test_and_clear_bit(0, &q->kicked))
 		return true;
-	q->poll_ns = vhost_blk_poll_adapt(q->poll_ns, idle_ns,
-					  vhost_blk_poll_max_ns(q));
 	vhost_blk_serve(q);
 	q->paused = false;
 	q->idle_since = local_clock();

@@ -159,6 +159,28 @@ static void kicks_are_counted(void **state)
 	ASSERT_NEVER(unit_stats(u, 0).submit_wakeups > NR + 1 || unit_stats(u, 0).batches);
 }
 
+/*
+ * A worker that polls is not woken. Work of the kernel that is due in its thread
+ * interrupts it a few times in a second.
+ */
+static void only_wakeups_are_counted(void **state)
+{
+	struct unit *u = *state;
+	struct vhost_blk_stats stats;
+	int64_t end = now_ms() + 2000;
+
+	unit_null(u, &(struct null_blk){ .size_mib = 1 }, O_RDWR | O_DIRECT);
+	unit_start(u, 1, 16);
+	unit_poll_timeout(u, 0, 10000);
+	while (now_ms() < end)
+		expect_alive(u);
+	stats = unit_stats(u, 0);
+	print_message("%llu kicks, %llu wake-ups, %llu requests\n", stats.kicks, stats.submit_wakeups,
+		      stats.type[VHOST_BLK_STATS_READ].requests);
+	/* The attach wakes the worker without a kick. */
+	assert_true(stats.submit_wakeups <= stats.kicks + 1);
+}
+
 static void signals_are_counted(void **state)
 {
 	struct unit *u = *state;
@@ -339,6 +361,7 @@ int main(int argc, char **argv)
 		TEST(each_queue_has_its_own_counters),
 		TEST(one_batch_and_its_depth),
 		TEST(kicks_are_counted),
+		TEST(only_wakeups_are_counted),
 		TEST_ON(signals_are_counted, plain),
 		TEST_ON(signals_are_counted, event_index),
 		TEST_ON(suppressed_signals_are_counted, plain),
