@@ -29,7 +29,7 @@ demo: modules ## show a guest doing verified I/O through vhost-blk, set-up inclu
 check: ## run every test, JOBS= lanes at a time (LANES="unit-6.12 guest-6.12 ..." for some)
 	@tests/check $(LANES)
 
-check-static: ## checkpatch, sparse, W=1, shellcheck, flake8, mypy, the style of QEMU's patches
+check-static: ## checkpatch, sparse, W=1, shellcheck, flake8, mypy, codespell, the style of QEMU's patches
 	@tests/check static series
 
 check-series: ## QEMU builds after each patch of the series (half an hour)
