@@ -5,7 +5,8 @@ SHELL := /bin/bash
 KERNELS ?= 6.1 6.12 sid
 KERNEL ?= 6.12
 DEPTH ?= 1
-VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' drivers/vhost/dkms.conf)
+# The one version of the module, its packages and DKMS.
+VERSION := $(shell sed -n 's/^MODULE_VERSION("\(.*\)");/\1/p' drivers/vhost/blk.c)
 LANES ?=
 FUZZERS ?= ring ioctl
 SECONDS ?= $(if $(SEED)$(CASES),,600)
@@ -15,7 +16,7 @@ ROUNDS ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
 	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
-	dkms-install uninstall clean clean-cache
+	install-host install-dkms-source dkms-install dkms-remove uninstall clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -65,14 +66,14 @@ fuzz: modules tests ## play a malicious guest and owner, SECONDS=600 each (or SE
 
 ifdef KDIR
 modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
-	@drivers/vhost/build '$(KDIR)' '$(KSRC)' \
-		"build/$$(make -s -C '$(KDIR)' kernelrelease)"
+	@packaging/build '$(KDIR)' '$(KSRC)' \
+		'build/$(release)'
 else
 modules:
 	@testbed/deps build-essential bc libelf1
 	@set -e; for kernel in $(KERNELS); do \
 		dir=$$(testbed/kernel $$kernel); \
-		testbed/compile "$$dir" drivers/vhost/build "$$dir/kdir" "$$dir/ksrc" \
+		testbed/compile "$$dir" packaging/build "$$dir/kdir" "$$dir/ksrc" \
 			"build/$$(cat "$$dir/release")"; \
 		testbed/compile "$$dir" tests/modules/build "$$dir/kdir" \
 			"build/$$(cat "$$dir/release")/tests"; \
@@ -104,35 +105,49 @@ guest-instructions: modules ## instructions per 4 KiB random read of a guest, ne
 profile: modules ## which functions of the kernel they are (DEPTH=1 reads in flight)
 	@bench/profile --kernel $(KERNEL) --depth $(DEPTH)
 
-install: ## install the module for the running kernel, its udev rule, and load it
-	drivers/vhost/build /lib/modules/$$(uname -r)/build '$(KSRC)' build/$$(uname -r)
-	install -D -m 644 build/$$(uname -r)/vhost_blk.ko \
-		/lib/modules/$$(uname -r)/updates/vhost_blk.ko
-	$(install-config)
-	depmod -a
-	modprobe vhost_blk
+# Of install and its like.
+DESTDIR ?=
+INSTALL_MOD_PATH ?= $(DESTDIR)
+kdir = $(or $(KDIR),/lib/modules/$(shell uname -r)/build)
+release = $(shell sed -nE 's/.* UTS_RELEASE "(.*)"/\1/p' $(kdir)/include/generated/utsrelease.h)
+dkms_source = $(DESTDIR)/usr/src/vhost-blk-$(VERSION)
 
-dkms-install: ## install through DKMS, so that new kernels get the module too
-	install -d /usr/src/vhost-blk-$(VERSION)
-	cp -r --parents drivers/vhost include /usr/src/vhost-blk-$(VERSION)
-	cp drivers/vhost/dkms.conf /usr/src/vhost-blk-$(VERSION)
+install: ## install the module for the running kernel or KDIR= (KSRC= DESTDIR= INSTALL_MOD_PATH=), and load it
+	packaging/build '$(kdir)' '$(KSRC)' 'build/$(release)'
+	install -D -m 644 -t '$(INSTALL_MOD_PATH)/lib/modules/$(release)/updates' 'build/$(release)/vhost_blk.ko'
+	strip --strip-debug '$(INSTALL_MOD_PATH)/lib/modules/$(release)/updates/vhost_blk.ko'
+	depmod -b '$(or $(INSTALL_MOD_PATH),/)' '$(release)'
+	$(MAKE) -s install-host
+	$(if $(DESTDIR)$(INSTALL_MOD_PATH),,packaging/load)
+
+install-host:
+	install -D -m 644 -t '$(DESTDIR)/usr/lib/udev/rules.d' packaging/60-vhost-blk.rules
+	install -D -m 644 -t '$(DESTDIR)/usr/lib/modules-load.d' packaging/vhost-blk.conf
+
+install-dkms-source:
+	install -d '$(dkms_source)'
+	cp -r --parents drivers/vhost include $(addprefix packaging/,build) '$(dkms_source)'
+	sed 's/@VERSION@/$(VERSION)/' packaging/dkms.conf.in >'$(dkms_source)/dkms.conf'
+
+dkms-install: dkms-remove install-dkms-source ## install through DKMS, so that new kernels get the module too
 	dkms install vhost-blk/$(VERSION) $(DKMS_ARGS)
-	$(install-config)
+	$(MAKE) -s install-host
+	packaging/load
 
-uninstall: ## remove what install or dkms-install installed
-	-modprobe -r vhost_blk
-	-! command -v dkms >/dev/null || dkms remove vhost-blk/$(VERSION) --all
-	rm -rf /usr/src/vhost-blk-$(VERSION) \
-		/lib/modules/$$(uname -r)/updates/vhost_blk.ko \
-		/lib/udev/rules.d/60-vhost-blk.rules /etc/modules-load.d/vhost-blk.conf
-	depmod -a
+# All versions, so that an older one is not taken for newer kernels.
+dkms-remove:
+	! command -v dkms >/dev/null || dkms status vhost-blk | \
+		sed -nE 's,^vhost-blk/([^,: ]+).*,\1,p' | sort -u | xargs -r -I VERSION dkms remove vhost-blk/VERSION --all
+	rm -rf /usr/src/vhost-blk-*
 
-define install-config
-	install -D -m 644 drivers/vhost/60-vhost-blk.rules \
-		/lib/udev/rules.d/60-vhost-blk.rules
-	install -d /etc/modules-load.d
-	echo vhost_blk >/etc/modules-load.d/vhost-blk.conf
-endef
+uninstall: $(if $(DESTDIR)$(INSTALL_MOD_PATH),,dkms-remove) ## remove what install or dkms-install installed (DESTDIR= INSTALL_MOD_PATH=)
+	$(if $(DESTDIR)$(INSTALL_MOD_PATH),,-modprobe -r vhost_blk)
+	for module in '$(INSTALL_MOD_PATH)'/lib/modules/*/updates/vhost_blk.ko; do \
+		[[ -e $$module ]] || continue; \
+		rm "$$module"; \
+		depmod -b '$(or $(INSTALL_MOD_PATH),/)' "$$(basename "$${module%/updates/*}")"; \
+	done
+	rm -f '$(DESTDIR)'/usr/lib/{udev/rules.d/60-vhost-blk.rules,modules-load.d/vhost-blk.conf}
 
 clean: ## remove what was built in this tree
 	rm -rf build

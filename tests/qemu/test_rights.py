@@ -42,7 +42,7 @@ def test_udev_rule():
     rules = Path("/run/udev/rules.d")
     rules.mkdir(parents=True, exist_ok=True)
     rule = rules / "60-vhost-blk.rules"
-    rule.symlink_to(TREE / "drivers/vhost/60-vhost-blk.rules")
+    rule.symlink_to(TREE / "packaging/60-vhost-blk.rules")
     before = os.stat("/dev/vhost-blk")
     try:
         os.chmod("/dev/vhost-blk", 0o600)
