@@ -70,13 +70,15 @@ modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
 		'build/$(release)'
 else
 modules:
-	@testbed/deps build-essential bc libelf1
+	@testbed/deps build-essential bc libbpf-dev libelf1 pahole xz-utils zstd
 	@set -e; for kernel in $(KERNELS); do \
 		dir=$$(testbed/kernel $$kernel); \
-		testbed/compile "$$dir" packaging/build "$$dir/kdir" "$$dir/ksrc" \
-			"build/$$(cat "$$dir/release")"; \
-		testbed/compile "$$dir" tests/modules/build "$$dir/kdir" \
-			"build/$$(cat "$$dir/release")/tests"; \
+		release=$$(cat "$$dir/release"); \
+		testbed/compile "$$dir" packaging/probe "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+		KERNEL_MODULES="$$dir/lib/modules/$$release" KERNEL_IMAGE="$$dir/vmlinuz" \
+			packaging/verify "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+		testbed/compile "$$dir" packaging/compile "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+		testbed/compile "$$dir" tests/modules/build "$$dir/kdir" "build/$$release/tests"; \
 	done
 endif
 
@@ -126,7 +128,8 @@ install-host:
 
 install-dkms-source:
 	install -d '$(dkms_source)'
-	cp -r --parents drivers/vhost include $(addprefix packaging/,build) '$(dkms_source)'
+	cp -r --parents drivers/vhost include \
+		$(addprefix packaging/,btf-types.c build common.sh compile header load probe verify) '$(dkms_source)'
 	sed 's/@VERSION@/$(VERSION)/' packaging/dkms.conf.in >'$(dkms_source)/dkms.conf'
 
 dkms-install: dkms-remove install-dkms-source ## install through DKMS, so that new kernels get the module too
