@@ -70,7 +70,7 @@ modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
 		'build/$(release)'
 else
 modules:
-	@testbed/deps build-essential bc libbpf-dev libelf1 pahole xz-utils zstd
+	@testbed/deps build-essential bc libbpf-dev "libelf1t64 | libelf1" pahole xz-utils zstd
 	@set -e; for kernel in $(KERNELS); do \
 		dir=$$(testbed/kernel $$kernel); \
 		release=$$(cat "$$dir/release"); \
