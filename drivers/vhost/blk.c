@@ -27,6 +27,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -466,6 +467,85 @@ static __poll_t vhost_blk_poll(struct file *file, poll_table *wait)
 	return vhost_chr_poll(file, &blk->dev, wait);
 }
 
+static const char *const vhost_blk_type_names[] = {
+	[VHOST_BLK_STATS_READ]		= "read",
+	[VHOST_BLK_STATS_WRITE]		= "write",
+	[VHOST_BLK_STATS_FLUSH]		= "flush",
+	[VHOST_BLK_STATS_DISCARD]	= "discard",
+	[VHOST_BLK_STATS_WRITE_ZEROES]	= "write_zeroes",
+	[VHOST_BLK_STATS_SECURE_ERASE]	= "secure_erase",
+	[VHOST_BLK_STATS_OTHER]		= "other",
+};
+
+#define VHOST_BLK_COUNTER(name) { #name, offsetof(struct vhost_blk_stats, name) }
+
+static const struct {
+	const char *name;
+	size_t offset;
+} vhost_blk_counters[] = {
+	VHOST_BLK_COUNTER(kicks),
+	VHOST_BLK_COUNTER(submit_wakeups),
+	VHOST_BLK_COUNTER(complete_wakeups),
+	VHOST_BLK_COUNTER(batches),
+	VHOST_BLK_COUNTER(signals),
+	VHOST_BLK_COUNTER(signals_suppressed),
+	VHOST_BLK_COUNTER(max_inflight),
+	VHOST_BLK_COUNTER(inflight),
+	VHOST_BLK_COUNTER(poll_hits),
+	VHOST_BLK_COUNTER(pin_misses),
+	VHOST_BLK_COUNTER(signals_coalesced),
+	VHOST_BLK_COUNTER(offloads),
+	VHOST_BLK_COUNTER(handed_back),
+};
+
+static void vhost_blk_show_queue(struct seq_file *m, struct vhost_blk_queue *q)
+{
+	struct vhost_blk_stats stats = { };
+	unsigned int i;
+
+	if (vhost_blk_queue_stats(q, &stats) ||
+	    !memchr_inv(&stats, 0, sizeof(stats)))
+		return;
+	seq_printf(m, "queue:\t%u", q->index);
+	for (i = 0; i < ARRAY_SIZE(vhost_blk_type_names); i++)
+		seq_printf(m, " %s %llu %llu %llu", vhost_blk_type_names[i],
+			   stats.type[i].requests, stats.type[i].bytes,
+			   stats.type[i].errors);
+	for (i = 0; i < ARRAY_SIZE(vhost_blk_counters); i++)
+		seq_printf(m, " %s %llu", vhost_blk_counters[i].name,
+			   *(u64 *)((void *)&stats +
+				    vhost_blk_counters[i].offset));
+	seq_printf(m, " submit_tid %u complete_tid %u\n", stats.submit_tid,
+		   stats.complete_tid);
+}
+
+/**
+ * vhost_blk_show_fdinfo - show a device in /proc/PID/fdinfo/FD
+ * @m:		what is read
+ * @file:	the opened device
+ *
+ * The format is part of the user API, see docs/api.md.  The backend is left out
+ * while an ioctl runs, which may take as long as the backend's answers.
+ *
+ * Context: process context of anyone who may inspect a process that has @file.
+ */
+static void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct vhost_blk *blk = file->private_data;
+	struct vhost_blk_queue *q;
+
+	if (mutex_trylock(&blk->dev.mutex)) {
+		if (blk->backend.file) {
+			seq_puts(m, "backend:\t");
+			seq_file_path(m, blk->backend.file, " \t\n\\");
+			seq_puts(m, "\n");
+		}
+		mutex_unlock(&blk->dev.mutex);
+	}
+	vhost_blk_for_each_queue(blk, q)
+		vhost_blk_show_queue(m, q);
+}
+
 static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
@@ -475,6 +555,7 @@ static const struct file_operations vhost_blk_fops = {
 	.poll		= vhost_blk_poll,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
+	.show_fdinfo	= vhost_blk_show_fdinfo,
 	.llseek		= noop_llseek,
 };
 

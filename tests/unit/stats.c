@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #define NR	32
 #define UNKNOWN	77	/* not a type of request */
@@ -352,6 +353,156 @@ static void layout_is_fixed(void **state)
 		assert_int_equal(stats.spare[i], 0);
 }
 
+struct fdinfo {
+	char text[64 * 1024];
+};
+
+static void read_fdinfo(struct unit *u, struct fdinfo *info)
+{
+	char path[64];
+	FILE *file;
+	size_t len;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", u->dev.fd);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	len = fread(info->text, 1, sizeof(info->text) - 1, file);
+	info->text[len] = 0;
+	assert_true(feof(file));
+	fclose(file);
+}
+
+/* Return the line of a queue, or NULL. */
+static const char *fdinfo_queue(const struct fdinfo *info, unsigned int index)
+{
+	char start[32];
+
+	snprintf(start, sizeof(start), "\nqueue:\t%u ", index);
+	return strstr(info->text, start);
+}
+
+/* Return the number that stands @nth after a name in the line of a queue. */
+static unsigned long long fdinfo_number(const struct fdinfo *info, unsigned int index,
+					const char *name, unsigned int nth)
+{
+	const char *p = fdinfo_queue(info, index);
+	char word[64];
+	char *end;
+	unsigned long long n = 0;
+
+	assert_non_null(p);
+	snprintf(word, sizeof(word), " %s ", name);
+	p = strstr(p, word);
+	assert_non_null(p);
+	p += strlen(word);
+	do {
+		n = strtoull(p, &end, 10);
+		assert_ptr_not_equal(end, p);
+		p = end;
+	} while (nth--);
+	return n;
+}
+
+static void fdinfo_shows_the_counters(void **state)
+{
+	static const char *const types[] = {
+		[VHOST_BLK_STATS_READ] = "read", [VHOST_BLK_STATS_WRITE] = "write",
+		[VHOST_BLK_STATS_FLUSH] = "flush", [VHOST_BLK_STATS_DISCARD] = "discard",
+		[VHOST_BLK_STATS_WRITE_ZEROES] = "write_zeroes",
+		[VHOST_BLK_STATS_SECURE_ERASE] = "secure_erase",
+		[VHOST_BLK_STATS_OTHER] = "other",
+	};
+	struct unit *u = *state;
+	struct vhost_blk_stats stats;
+	struct fdinfo info;
+	unsigned int i;
+	char *buf;
+
+	start_on_any_disk(u, MIB, 2, 16);
+	buf = unit_alloc(u, 8 * KIB);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 8 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 4 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, MIB / 512, buf, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(unit_io(u, UNKNOWN, 0, NULL, 0), VIRTIO_BLK_S_UNSUPP);
+	/* The workers still count their way to sleep. */
+	wait_for_sleep(worker_find(getpid(), 's', 0), "");
+	wait_for_sleep(worker_find(getpid(), 'c', 0), "");
+	read_fdinfo(u, &info);
+	stats = unit_stats(u, 0);
+	assert_int_equal(stats.type[VHOST_BLK_STATS_READ].requests, 2);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		assert_int_equal(fdinfo_number(&info, 0, types[i], 0), stats.type[i].requests);
+		assert_int_equal(fdinfo_number(&info, 0, types[i], 1), stats.type[i].bytes);
+		assert_int_equal(fdinfo_number(&info, 0, types[i], 2), stats.type[i].errors);
+	}
+#define EXPECT_NUMBER(name) assert_int_equal(fdinfo_number(&info, 0, #name, 0), stats.name)
+	EXPECT_NUMBER(kicks);
+	EXPECT_NUMBER(submit_wakeups);
+	EXPECT_NUMBER(complete_wakeups);
+	EXPECT_NUMBER(batches);
+	EXPECT_NUMBER(signals);
+	EXPECT_NUMBER(signals_suppressed);
+	EXPECT_NUMBER(max_inflight);
+	EXPECT_NUMBER(inflight);
+	EXPECT_NUMBER(poll_hits);
+	EXPECT_NUMBER(pin_misses);
+	EXPECT_NUMBER(signals_coalesced);
+	EXPECT_NUMBER(offloads);
+	EXPECT_NUMBER(handed_back);
+	EXPECT_NUMBER(submit_tid);
+	EXPECT_NUMBER(complete_tid);
+#undef EXPECT_NUMBER
+	/* Queue 1 has workers, which were never kicked; there is no queue 2. */
+	assert_non_null(fdinfo_queue(&info, 1));
+	assert_null(fdinfo_queue(&info, 2));
+}
+
+static void fdinfo_names_the_backend(void **state)
+{
+	struct unit *u = *state;
+	char line[BACKEND_PATH_MAX + 16];
+	struct fdinfo info;
+
+	unit_null(u, &(struct null_blk){ .size_mib = 1 }, O_RDWR | O_DIRECT);
+	unit_open(u, FEATURES);
+	read_fdinfo(u, &info);
+	assert_null(strstr(info.text, "backend:"));
+	assert_null(strstr(info.text, "queue:"));
+	unit_vqs(u, 1, 16);
+	unit_attach(u);
+	read_fdinfo(u, &info);
+	snprintf(line, sizeof(line), "\nbackend:\t%s\n", u->path);
+	assert_non_null(strstr(info.text, line));
+	unit_detach(u);
+	read_fdinfo(u, &info);
+	assert_null(strstr(info.text, "backend:"));
+}
+
+static void fdinfo_does_not_wait_for_ioctls(void **state)
+{
+	struct unit *u = *state;
+	struct detacher detacher = { .u = u };
+	struct fdinfo info;
+	pthread_t thread;
+	void *ret;
+
+	unit_suspendable(u, MIB);
+	unit_start(u, 1, 16);
+	unit_suspend(u, u->path);
+	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512);
+	expect_inflight(u, 0, 1);
+	assert_int_equal(pthread_create(&thread, NULL, detach, &detacher), 0);
+	WAIT_UNTIL(__atomic_load_n(&detacher.tid, __ATOMIC_RELAXED));
+	wait_for_sleep(detacher.tid, "vhost_blk_");
+	read_fdinfo(u, &info);
+	assert_int_equal(fdinfo_number(&info, 0, "inflight", 0), 1);
+	assert_null(strstr(info.text, "backend:"));
+	unit_resume(u);
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	assert_null(ret);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -372,6 +523,10 @@ int main(int argc, char **argv)
 		TEST(stats_can_be_read_during_detach),
 		TEST(invalid_arguments_are_refused),
 		TEST(layout_is_fixed),
+		TEST_ON(fdinfo_shows_the_counters, file),
+		TEST_ON(fdinfo_shows_the_counters, direct),
+		TEST(fdinfo_names_the_backend),
+		TEST(fdinfo_does_not_wait_for_ioctls),
 	};
 
 	return unit_run(argc, argv, tests, ARRAY_SIZE(tests));
