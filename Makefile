@@ -16,7 +16,7 @@ ROUNDS ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
 	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
-	install-host install-dkms-source dkms-install dkms-remove uninstall clean clean-cache
+	tool install-host install-dkms-source dkms-install dkms-remove uninstall clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -83,7 +83,7 @@ modules:
 endif
 
 tests: ## build the ioctl-level tests
-	@testbed/deps build-essential libcmocka-dev dosfstools e2fsprogs xfsprogs kmod nbd-client nbd-server procps
+	@testbed/deps build-essential libcmocka-dev libjson-c-dev dosfstools e2fsprogs xfsprogs kmod nbd-client nbd-server procps
 	@$(MAKE) -s -C tests
 
 qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
@@ -108,6 +108,7 @@ profile: modules ## which functions of the kernel they are (DEPTH=1 reads in fli
 	@bench/profile --kernel $(KERNEL) --depth $(DEPTH)
 
 # Of install and its like.
+PREFIX ?= /usr/local
 DESTDIR ?=
 INSTALL_MOD_PATH ?= $(DESTDIR)
 kdir = $(or $(KDIR),/lib/modules/$(shell uname -r)/build)
@@ -122,7 +123,13 @@ install: ## install the module for the running kernel or KDIR= (KSRC= DESTDIR= I
 	$(MAKE) -s install-host
 	$(if $(DESTDIR)$(INSTALL_MOD_PATH),,packaging/load)
 
-install-host:
+tool: ## build the program vhost-blk into build/tools
+	@$(MAKE) -s -f tools/Makefile
+
+install-host: tool
+	install -D -m 755 -t '$(DESTDIR)$(PREFIX)/sbin' build/tools/vhost-blk
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man4' packaging/man/vhost-blk.4
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man8' packaging/man/vhost-blk.8
 	install -D -m 644 -t '$(DESTDIR)/usr/lib/udev/rules.d' packaging/60-vhost-blk.rules
 	install -D -m 644 -t '$(DESTDIR)/usr/lib/modules-load.d' packaging/vhost-blk.conf
 
@@ -150,7 +157,8 @@ uninstall: $(if $(DESTDIR)$(INSTALL_MOD_PATH),,dkms-remove) ## remove what insta
 		rm "$$module"; \
 		depmod -b '$(or $(INSTALL_MOD_PATH),/)' "$$(basename "$${module%/updates/*}")"; \
 	done
-	rm -f '$(DESTDIR)'/usr/lib/{udev/rules.d/60-vhost-blk.rules,modules-load.d/vhost-blk.conf}
+	rm -f '$(DESTDIR)'/usr/lib/{udev/rules.d/60-vhost-blk.rules,modules-load.d/vhost-blk.conf} \
+		'$(DESTDIR)$(PREFIX)'/{sbin/vhost-blk,share/man/man4/vhost-blk.4,share/man/man8/vhost-blk.8}
 
 clean: ## remove what was built in this tree
 	rm -rf build

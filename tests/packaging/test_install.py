@@ -34,7 +34,7 @@ def kernel():
 
 
 def test_install(kernel, tmp_path):
-    """DESTDIR gets the module of KDIR, stripped, what it depends on, the udev rule, a file for systemd, no more"""
+    """DESTDIR gets the module of KDIR, stripped, what it depends on, the program, and files for udev and systemd"""
     kernel.install_core(tmp_path / "lib/modules" / kernel.release)
     core = files(tmp_path)
     make("install", kernel, tmp_path, KDIR=kernel.kdir, KSRC=kernel.ksrc, DESTDIR=tmp_path)
@@ -43,6 +43,9 @@ def test_install(kernel, tmp_path):
         str(module.relative_to(tmp_path)),
         "usr/lib/modules-load.d/vhost-blk.conf",
         "usr/lib/udev/rules.d/60-vhost-blk.rules",
+        "usr/local/sbin/vhost-blk",
+        "usr/local/share/man/man4/vhost-blk.4",
+        "usr/local/share/man/man8/vhost-blk.8",
     ]))
     sections = subprocess.run(["readelf", "-SW", module], check=True, text=True, stdout=subprocess.PIPE).stdout
     expect("debugging information", ".debug_info" in sections, False)
