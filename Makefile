@@ -14,9 +14,9 @@ CPUS ?= 2
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
+.PHONY: help demo check check-static check-packages check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
 	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
-	tool install-host install-dkms-source dkms-install dkms-remove uninstall clean clean-cache
+	tool install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ check-static: ## checkpatch, sparse, W=1, shellcheck, flake8, mypy, codespell, t
 
 check-series: ## QEMU builds after each patch of the series (half an hour)
 	@qemu-patches/check --each
+
+check-packages: ## install, upgrade, remove, purge the package on bare Debian 12 and 13 (10 min, root)
+	@tests/packages/run
 
 check-unit: ## ioctl-level tests on each kernel
 	@tests/check $(KERNELS:%=unit-%)
@@ -138,6 +141,19 @@ install-dkms-source:
 	cp -r --parents drivers/vhost include \
 		$(addprefix packaging/,btf-types.c build common.sh compile header load probe verify) '$(dkms_source)'
 	sed 's/@VERSION@/$(VERSION)/' packaging/dkms.conf.in >'$(dkms_source)/dkms.conf'
+
+# What the Debian package has on top.
+install-package:
+	install -D -m 644 -t '$(DESTDIR)/etc/vhost-blk' packaging/build.conf
+	install -D -m 644 packaging/apparmor/vhost-blk '$(DESTDIR)/etc/apparmor.d/abstractions/libvirt-qemu.d/vhost-blk'
+	install -D -m 755 packaging/kernel-hook '$(DESTDIR)/etc/kernel/postinst.d/vhost-blk'
+	install -D -m 755 packaging/kernel-hook '$(DESTDIR)/etc/kernel/header_postinst.d/vhost-blk'
+	install -d '$(DESTDIR)/usr/lib/vhost-blk'
+	sed 's/@VERSION@/$(VERSION)/' packaging/dkms-install >'$(DESTDIR)/usr/lib/vhost-blk/dkms-install'
+	chmod 755 '$(DESTDIR)/usr/lib/vhost-blk/dkms-install'
+
+deb: ## build the Debian package vhost-blk-dkms into build/deb
+	@packaging/deb '$(VERSION)' build/deb
 
 dkms-install: dkms-remove install-dkms-source ## install through DKMS, so that new kernels get the module too
 	dkms install vhost-blk/$(VERSION) $(DKMS_ARGS)

@@ -17,6 +17,8 @@
 #define QEMU_CONF "/etc/libvirt/qemu.conf"
 #define APPARMOR "/etc/apparmor.d/abstractions/libvirt-qemu"
 #define APPARMOR_LOCAL "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+/* Of the package; libvirt 9.0 of Debian 12 does not include it. */
+#define APPARMOR_PACKAGE "/etc/apparmor.d/abstractions/libvirt-qemu.d/vhost-blk"
 
 static struct json_object *results;
 static struct utsname host;
@@ -274,7 +276,8 @@ static void check_libvirt(void)
 		       "add it to cgroup_device_acl, and restart libvirt");
 	if (!exists(APPARMOR))
 		return;
-	if (has_word(APPARMOR, NODE) || has_word(APPARMOR_LOCAL, NODE))
+	if (has_word(APPARMOR, NODE) || has_word(APPARMOR_LOCAL, NODE) ||
+	    (has_word(APPARMOR, "libvirt-qemu.d") && has_word(APPARMOR_PACKAGE, NODE)))
 		result("apparmor", "ok", strdup("guests may open " NODE), NULL);
 	else
 		result("apparmor", "warning", strdup("no rule for " NODE),
