@@ -14,7 +14,8 @@ CPUS ?= 2
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-static check-packages check-unit check-qemu check-guest check-faults check-debug coverage soak fuzz \
+.PHONY: help demo check check-static check-packages check-unit check-qemu check-guest check-faults check-debug check-sim \
+	coverage soak fuzz \
 	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
 	tool install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean clean-cache
 
@@ -53,6 +54,9 @@ check-faults: ## disks, servers, CPUs, swap and owners that fail, on each kernel
 
 check-debug: ## unit tests and a guest on kernels with KASAN, lockdep, kmemleak, KCSAN (1 hour; LANES= too)
 	@tests/check --debug $(LANES)
+
+check-sim: ## the clocks and costs of the simulated host (docs/simulator.md)
+	@testbed/simtest
 
 coverage: ## which lines and branches of the module the unit tests reach, in build/coverage
 	@tests/coverage
