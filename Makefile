@@ -106,13 +106,13 @@ bench-full: modules ## the same with every job on every kind of disk (many hours
 	@bench/run --full
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)
-	@bench/instructions
+	@bench/instructions ring
 
 guest-instructions: modules ## instructions per 4 KiB random read of a guest, next to others
-	@bench/guest-instructions
+	@bench/instructions guest
 
 profile: modules ## which functions of the kernel they are (DEPTH=1 reads in flight)
-	@bench/profile --kernel $(KERNEL) --depth $(DEPTH)
+	@bench/instructions profile --depth $(DEPTH)
 
 # Of install and its like.
 PREFIX ?= /usr/local

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What bench/instructions runs in the test host: reads between marks. Writes down who read how much, and what else was
-counted meanwhile."""
+"""What `bench/instructions ring` runs in the test host: reads between marks. Writes down who read how much, and what
+else was counted meanwhile."""
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,13 +99,7 @@ def counts_per_read(case, counts):
     return {name: (many[name] - few[name]) / (case.all_reads[1] - case.all_reads[0]) for name in many}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("fio")
-    parser.add_argument("storage_daemon")
-    options = parser.parse_args()
+def measure(options):
     load_module()
     with ExitStack() as stack:
         title, make = BACKENDS["null_blk"]
@@ -150,10 +142,3 @@ def main():
         "counts": counted,
     }
     options.output.write_text(json.dumps(measured))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except Failure as failure:
-        sys.exit(f"instructions-host: {failure}")
