@@ -18,9 +18,10 @@ VARIANTS = {
 
 # The same in a guest: properties of the device. The default of poll-us is 32 µs, which is too short to matter in an
 # emulated test host, where a millisecond is about what 32 µs are elsewhere.
+NO_POLLING = ", no polling"
 GUEST_VARIANTS = {
     "vhost-blk": "",
-    "vhost-blk, no polling": ",poll-us=0",
+    f"vhost-blk{NO_POLLING}": ",poll-us=0",
     "vhost-blk, polling 1 ms": ",poll-us=1000",
     "vhost-blk, pinned memory": ",pin-limit=67108864",
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.backends import BACKENDS, FILE_MEBIBYTES
-from bench.contestants import GUEST_VARIANTS, command_line
+from bench.contestants import GUEST_VARIANTS, NO_POLLING, command_line
 from tests.guest.guest import Disk, Guest, cached
 from tests.lib.host import expect_text, load_module, shell, tasks
 from bench.jobs import JOBS, random_name
@@ -30,8 +30,9 @@ QUEUE_SIZE = 256
 MEMORY = "512M"
 FIRST_SLOT = 8  # of the guest's PCI bus
 TARGET = "/sys/kernel/config/target"
-SCSI_PORT = "naa.5001405000000001"
 INTERRUPT_CONTROLLERS = range(0xfec00000, 0xff000000)
+# What a contestant's name ends with, and the properties that make its iothreads so.
+POLLING = {"": "", NO_POLLING: ",poll-max-ns=0"}
 FEW = 100  # requests of the shorter run of fio, when requests are counted
 MAIN = [random_name("read", depth, queues) for queues in (1, 2) for depth in (1, 32)]
 
@@ -83,20 +84,21 @@ def vhost_blk(properties):
         f",queue-size={QUEUE_SIZE},addr={slot:#x}{properties}"]
 
 
-def virtio_blk(aio):
+def virtio_blk(aio, iothread=""):
+    """Such a disk, whose iothread has these properties."""
     return lambda name, path, queues, slot: [
-        "-object", f"iothread,id=io-{name}", *node(name, path, f",aio={aio}"),
+        "-object", f"iothread,id=io-{name}{iothread}", *node(name, path, f",aio={aio}"),
         "-device", f"virtio-blk-pci,id={name},drive={name},num-queues={queues},queue-size={QUEUE_SIZE}"
         f",iothread=io-{name},addr={slot:#x}"]
 
 
-def mapped_virtio_blk(aio):
-    """Such a disk with an iothread for each queue."""
+def mapped_virtio_blk(aio, iothread=""):
+    """Such a disk with an iothread of these properties for each queue."""
     def arguments(name, path, queues, slot):
         threads = [f"io-{name}-{queue}" for queue in range(queues)]
         device = {"driver": "virtio-blk-pci", "id": name, "drive": name, "num-queues": queues, "queue-size": QUEUE_SIZE,
                   "iothread-vq-mapping": [{"iothread": thread} for thread in threads], "addr": f"{slot:#x}"}
-        objects = [word for thread in threads for word in ("-object", f"iothread,id={thread}")]
+        objects = [word for thread in threads for word in ("-object", f"iothread,id={thread}{iothread}")]
         return [*objects, *node(name, path, f",aio={aio}"), "-device", json.dumps(device)]
     return arguments
 
@@ -108,31 +110,40 @@ def vhost_user_blk(address):
         f",addr={slot:#x}"]
 
 
-def vhost_scsi(name, path, queues, slot):
-    return ["-device", f"vhost-scsi-pci,id={name},wwpn={SCSI_PORT},num_queues={queues},virtqueue_size={QUEUE_SIZE}"
-            f",addr={slot:#x}"]
+def scsi_port(number):
+    return f"naa.50014050000000{number:02x}"
+
+
+def vhost_scsi(number):
+    """A disk whose port of the host's SCSI target has this number."""
+    return lambda name, path, queues, slot: [
+        "-device", f"vhost-scsi-pci,id={name},wwpn={scsi_port(number)},num_queues={queues},virtqueue_size={QUEUE_SIZE}"
+        f",addr={slot:#x}"]
 
 
 @contextmanager
-def scsi_target(path):
-    """The host's SCSI target with the disk as its only unit: the commands that made it."""
+def scsi_target(path, ports=1):
+    """The host's SCSI target with the disk as the only unit of each port: the commands that made it."""
     if Path(path).is_block_device():
         store = f"{TARGET}/core/iblock_0"
         control = f"udev_path={path}"
     else:
         store = f"{TARGET}/core/fileio_0"
         control = f"fd_dev_name={path},fd_dev_size={os.stat(path).st_size},fd_buffered_io=1,fd_async_io=1"
-    port = f"{TARGET}/vhost/{SCSI_PORT}"
-    group, unit = f"{port}/tpgt_1", f"{port}/tpgt_1/lun/lun_0"
     commands = ["modprobe -a target_core_mod vhost_scsi",
-                f"mkdir -p {store}/disk && echo {control} >{store}/disk/control && echo 1 >{store}/disk/enable",
-                f"mkdir -p {unit} && ln -s {store}/disk {unit}/disk && echo {SCSI_PORT} >{group}/nexus"]
+                f"mkdir -p {store}/disk && echo {control} >{store}/disk/control && echo 1 >{store}/disk/enable"]
+    removal = f"rmdir {store}/disk {store}"
+    for name in map(scsi_port, range(ports)):
+        port = f"{TARGET}/vhost/{name}"
+        group, unit = f"{port}/tpgt_1", f"{port}/tpgt_1/lun/lun_0"
+        commands.append(f"mkdir -p {unit} && ln -s {store}/disk {unit}/disk && echo {name} >{group}/nexus")
+        removal = f"rm {unit}/disk && echo NULL >{group}/nexus && rmdir {unit} {group} {port} && {removal}"
     for command in commands:
         shell(command)
     try:
         yield commands
     finally:
-        shell(f"rm {unit}/disk && echo NULL >{group}/nexus && rmdir {unit} {group} {port} {store}/disk {store}")
+        shell(removal)
 
 
 @contextmanager
@@ -146,6 +157,12 @@ def histogram(event, key):
                        re.findall(rf"{key}: *(\d+) }} hitcount: *(\d+)", (directory / "hist").read_text())}
     finally:
         (directory / "trigger").write_text(f"!{trigger}")
+
+
+def wakeups():
+    """Of the host, while they are counted."""
+    return sum(int(cpu) for cpu in re.findall(r"^cpu\d+(?: \d+){4} (\d+)", Path("/proc/schedstat").read_text(),
+                                              re.MULTILINE))
 
 
 @contextmanager
@@ -164,14 +181,19 @@ def fio_command(place, job, limit):
             f"--cpus_allowed=0-{job.queues - 1}", "--cpus_allowed_policy=split"]
 
 
-def time_job(guest, place, job):
+def time_job(guest, place, job, limit=TIMED):
     """What fio measures on the disk that the guest's sysfs has at this place."""
-    return fio_figures(json.loads(guest.run(FIO.format(command=" ".join(fio_command(place, job, TIMED))) + MIXED)))
+    return fio_figures(json.loads(guest.run(FIO.format(command=" ".join(fio_command(place, job, limit))) + MIXED)))
 
 
-def count_job(guest, daemon, place, job, requests, mark):
+def kvm_counts(guest):
+    """The directory where the host's KVM counts events of the guest."""
+    return next(Path("/sys/kernel/debug/kvm").glob(f"{guest.process.pid}-*"))
+
+
+def count_job(guest, daemons, place, job, requests, mark):
     """What a request makes happen, by a longer run of fio less a shorter one, so that fio's start does not count."""
-    kvm = next(Path("/sys/kernel/debug/kvm").glob(f"{guest.process.pid}-*"))
+    kvm = kvm_counts(guest)
     script = COUNT.format(virtio=expect_text(r"virtio\d+", place)[0], cpus=guest.vcpus, place=place)
 
     def guest_counts():
@@ -180,7 +202,7 @@ def count_job(guest, daemon, place, job, requests, mark):
 
     def host_counts():
         # Not those of the vCPUs, nor of the main threads, which have the serial port to serve.
-        threads = [thread for process in (guest.process, daemon) for _, thread in
+        threads = [thread for process in (guest.process, *daemons) for _, thread in
                    tasks(Path(f"/proc/{process.pid}/task").iterdir(), "(?!CPU ).*", lambda task: int(task.name))
                    if thread != process.pid]
         calls = system_calls()
@@ -191,8 +213,7 @@ def count_job(guest, daemon, place, job, requests, mark):
             exits=int((kvm / "exits").read_text()),
             system_calls=sum(calls.get(thread, 0) for thread in threads),
             switches=int(expect_text(r"(?m)^ctxt (\d+)", Path("/proc/stat").read_text())[1]),
-            wakeups=sum(int(cpu) for cpu in re.findall(r"^cpu\d+(?: \d+){4} (\d+)", Path("/proc/schedstat").read_text(),
-                                                       re.MULTILINE)))
+            wakeups=wakeups())
 
     total: Counter = Counter()
     runs: list[tuple[int, Callable]] = [(FEW, total.subtract), (FEW + requests, total.update)]
@@ -225,18 +246,39 @@ class Contestant:
     queues_min: int = 1
 
 
-def contestants_for(path, compared, address):
+def contestants_for(path, compared, addresses=None, guest=0):
+    """By name; addresses are those of this guest's storage daemons, by how they poll, if there are any."""
     ways = {name: Contestant(vhost_blk(properties), path, "vhost-blk-pci")
             for name, properties in GUEST_VARIANTS.items()}
     if compared:
         ways["vhost-blk on the block device"] = Contestant(vhost_blk(""), compared, "vhost-blk-pci")
-    for aio in "native", "io_uring", "threads":
-        ways[f"virtio-blk aio={aio}"] = Contestant(virtio_blk(aio), path)
-        # With one queue this is the same.
-        ways[f"virtio-blk aio={aio}, iothread per queue"] = Contestant(mapped_virtio_blk(aio), path, queues_min=2)
-    ways["vhost-user-blk"] = Contestant(vhost_user_blk(address), path)
-    ways["vhost-scsi"] = Contestant(vhost_scsi, path)
+    for polling, iothread in POLLING.items():
+        for aio in "native", "io_uring", "threads":
+            ways[f"virtio-blk aio={aio}{polling}"] = Contestant(virtio_blk(aio, iothread), path)
+            # With one queue this is the same.
+            ways[f"virtio-blk aio={aio}, iothread per queue{polling}"] = Contestant(
+                mapped_virtio_blk(aio, iothread), path, queues_min=2)
+        if addresses:
+            ways[f"vhost-user-blk{polling}"] = Contestant(vhost_user_blk(addresses[polling]), path)
+    if addresses:
+        ways["vhost-scsi"] = Contestant(vhost_scsi(guest), path)
     return ways
+
+
+@contextmanager
+def rivals_served(path, queues, guests=1):
+    """What serves vhost-user-blk and vhost-scsi: for each guest the addresses of storage daemons, by how they poll; the
+    processes of the daemons; and the commands that made it for the first guest."""
+    program = f"{cached('qemu-patches/build')}/bin/qemu-storage-daemon"
+    with ExitStack() as stack:
+        daemons = [{polling: stack.enter_context(storage_daemon(program, path, queues, iothread))
+                    for polling, iothread in POLLING.items()} for _ in range(guests)]
+        commands = {f"vhost-user-blk{polling}": command_line(command)
+                    for polling, (*_, command) in daemons[0].items()}
+        target, store, port, *_ = stack.enter_context(scsi_target(path, guests))
+        commands["vhost-scsi"] = "\n".join([target, store, port])
+        yield ([{polling: address for polling, (address, *_) in of_guest.items()} for of_guest in daemons],
+               [process for of_guest in daemons for _, process, _ in of_guest.values()], commands)
 
 
 @contextmanager
@@ -283,11 +325,8 @@ def main():
 
     with ExitStack() as stack:
         path, compared = stack.enter_context(served())
-        program = f"{cached('qemu-patches/build')}/bin/qemu-storage-daemon"
-        address, daemon, command = stack.enter_context(storage_daemon(program, path, QUEUES_MAX))
-        target = stack.enter_context(scsi_target(path))
-        measured["servers"] = {"vhost-user-blk": command_line(command), "vhost-scsi": "\n".join(target)}
-        ways = contestants_for(path, compared, address)
+        (addresses,), daemons, measured["servers"] = stack.enter_context(rivals_served(path, QUEUES_MAX))
+        ways = contestants_for(path, compared, addresses)
         for queues in sorted({job.queues for job in jobs.values()}):
             fit = {name: way for name, way in ways.items()
                    if queues >= way.queues_min and re.search(options.contestants, name)}
@@ -305,7 +344,7 @@ def main():
                     for number in range(options.counts):
                         for name, place in places.items():
                             measured["counts"].append({"job": job_name, "round": number, "contestant": name,
-                                                       **count_job(guest, daemon, place, job, options.requests, mark)})
+                                                       **count_job(guest, daemons, place, job, options.requests, mark)})
                     print(f"# {job_name}", flush=True)
     options.output.write_text(json.dumps(measured, indent=1))
 

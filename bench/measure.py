@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What measuring at ring level and in a guest have in common: fio's part, and the daemon that serves vhost-user."""
 
+import json
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -26,15 +27,24 @@ def fio_figures(mixed):
             **{f"p{percent:g}": latency["percentile"][f"{percent:.6f}"] / 1000 for percent in PERCENTILES}}
 
 
+def run_fio(command):
+    """What fio measures on the host itself."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return fio_figures(json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["mixed"])
+
+
 @contextmanager
-def storage_daemon(program, disk, queues):
-    """A vhost-user-blk export of the disk: its socket, its process, and the command that made it."""
+def storage_daemon(program, disk, queues, iothread=""):
+    """A vhost-user-blk export of the disk by an iothread of these properties: its socket, its process, and the command
+    that made it."""
     driver = "host_device" if Path(disk).is_block_device() else "file"
     with tempfile.TemporaryDirectory() as directory:
         address = f"{directory}/vhost-user"
         command = [program,
                    "--blockdev", f"driver={driver},node-name=disk,filename={disk},cache.direct=on,aio=io_uring",
-                   "--object", "iothread,id=iothread",
+                   "--object", f"iothread,id=iothread{iothread}",
                    "--export", "type=vhost-user-blk,id=export,node-name=disk,iothread=iothread,writable=on"
                    f",num-queues={queues},addr.type=unix,addr.path={address}"]
         process = subprocess.Popen(command)

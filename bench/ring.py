@@ -19,7 +19,7 @@ from bench.backends import BACKENDS
 from bench.contestants import VARIANTS, VHOST_USER_QUEUES, command_line, contestants
 from tests.lib.host import TREE, Failure, accelerator, all_tasks, load_module, tasks, wait_until
 from bench.jobs import JOBS, Job, random_name
-from bench.measure import TIMED, fio_figures, fio_options, storage_daemon
+from bench.measure import TIMED, fio_options, run_fio, storage_daemon
 
 # What the targets are about.
 MAIN = {
@@ -37,13 +37,6 @@ RINGCOUNT = TREE / "build/bench/ringcount"
 def fio_command(fio, contestant, job):
     return [fio, "--name=bench", *contestant.options(job.queues), *job.options.split(), *TIMED,
             *fio_options(job.queues)]
-
-
-def run_fio(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
-    return fio_figures(json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["mixed"])
 
 
 def idle_command(fio, contestant):
