@@ -15,9 +15,9 @@ ROUNDS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-packages check-unit check-qemu check-guest check-faults check-debug check-sim \
-	coverage soak fuzz \
-	check-series modules tests qemu shell bench bench-full instructions guest-instructions profile install \
-	tool install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean clean-cache
+	check-series coverage soak fuzz modules tests qemu shell bench bench-full sim sim-full instructions guest-instructions \
+	profile tool install install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean \
+	clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +104,13 @@ bench: modules ## times and instructions next to others: what is to be reached, 
 
 bench-full: modules ## the same with every job on every kind of disk (many hours)
 	@bench/run --full
+
+sim sim-full instructions guest-instructions profile: KERNELS = $(KERNEL)
+sim: modules ## vhost-blk next to others on simulated hosts, the main table (10 min; COSTS= too)
+	@bench/sim run
+
+sim-full: modules ## the same with every job, disk and number of guests (90 min)
+	@bench/sim run --full
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)
 	@bench/instructions ring

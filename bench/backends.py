@@ -21,6 +21,10 @@ def block_device(**attributes):
         yield path, None
 
 
+def delayed(microseconds):
+    return block_device(irqmode=2, completion_nsec=1000 * microseconds)
+
+
 @contextmanager
 def file_on(filesystem):
     with null_disk(**NULL_BLK, memory_backed=1) as below, null_disk(**NULL_BLK, memory_backed=1) as bare:
@@ -36,7 +40,8 @@ def file_on(filesystem):
 # What it is, and the context.
 BACKENDS: dict[str, tuple[str, Callable[..., AbstractContextManager]]] = {
     "null_blk": ("null_blk", block_device),
-    "delayed": ("null_blk with a completion delay of 100 µs", lambda: block_device(irqmode=2, completion_nsec=100000)),
+    "33us": ("null_blk with a completion delay of 33 µs", lambda: delayed(33)),
+    "80us": ("null_blk with a completion delay of 80 µs", lambda: delayed(80)),
     "ext4": ("file on ext4", lambda: file_on("ext4")),
     "xfs": ("file on xfs", lambda: file_on("xfs")),
 }

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Small documents of figures, made here, about which the answers of the benchmark's programs are known."""
 
+from bench.contestants import NO_POLLING
+from bench.sim_plan import ALONE, BARE
+
 READ = "4 KiB random read, depth 1"
+SCENARIO = "1 vCPU, 4 CPUs, null_blk"
+IOTHREAD = "virtio-blk aio=native"
 STEADY = [1.00, 1.01, 1.02, 1.03, 1.04]  # factors of five rounds
 
 
@@ -24,3 +29,25 @@ def counted(*rows, level="ring"):
 
 def steady(iops):
     return [iops * factor for factor in STEADY]
+
+
+def ran(contestant, iops, scenario=SCENARIO, job=READ):
+    """A run of bench/sim."""
+    latency = 1e6 / iops
+    return {"scenario": scenario, "job": job, "contestant": contestant, "iops": iops, "mean": latency, "p50": latency,
+            "p99": latency, "p99.9": latency, "busy": 3e9 / iops, "exits": 2, "interrupts": 1, "wakeups": 1}
+
+
+def runs(scenario=SCENARIO, job=READ, ours=150000, quiet=60000):
+    return [ran("vhost-blk", ours, scenario, job), ran(f"vhost-blk{NO_POLLING}", quiet, scenario, job),
+            ran(IOTHREAD, 100000, scenario, job), ran(f"{IOTHREAD}{NO_POLLING}", 70000, scenario, job),
+            ran("vhost-scsi", 80000, scenario, job), ran(ALONE, 500000, scenario, job),
+            ran(BARE, 300000, scenario, job)]
+
+
+def simulated(costs="", **figures):
+    """What bench/sim writes."""
+    scenario = {"title": SCENARIO, "kernel": "6.12", "run": "testbed/run --simulate", "guest": "qemu", "bare": "fio",
+                "commands": {"vhost-blk": "-device"}, "servers": {"vhost-scsi": "mkdir a\nmkdir b"},
+                "fio": {READ: "fio read"}}
+    return {"command": "make sim", "costs": costs, "scenarios": [scenario], "runs": runs(**figures)}

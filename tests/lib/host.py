@@ -51,13 +51,13 @@ def expect(what, found, wanted):
         raise Failure(f"{what}: {found!r} instead of {wanted!r}")
 
 
-def wait_until(met, failure):
+def wait_until(met, failure, interval=0.02):
     """Wait until met() is true, and return it; failure() is the text of the Failure if it does not become so."""
     deadline = time.monotonic() + PATIENCE
     while not (found := met()):
         if time.monotonic() > deadline:
             raise Failure(failure())
-        time.sleep(0.02)
+        time.sleep(interval)
     return found
 
 
