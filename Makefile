@@ -15,9 +15,8 @@ ROUNDS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-static check-packages check-unit check-qemu check-guest check-faults check-debug check-sim \
-	check-series coverage soak fuzz modules tests qemu shell bench bench-full sim sim-full instructions guest-instructions \
-	profile tool install install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean \
-	clean-cache
+	check-series coverage soak fuzz modules tests qemu shell sim sim-full instructions guest-instructions profile tool \
+	install install-host install-dkms-source install-package deb dkms-install dkms-remove uninstall clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -98,12 +97,6 @@ qemu: ## build QEMU with the vhost-blk device into the cache (about 4 min)
 
 shell: modules ## open a shell in the test host (KERNEL=6.1 or sid for another kernel)
 	@testbed/run --kernel $(KERNEL) --shell
-
-bench: modules ## times and instructions next to others: what is to be reached, and a report (1 hour)
-	@bench/run
-
-bench-full: modules ## the same with every job on every kind of disk (many hours)
-	@bench/run --full
 
 sim sim-full instructions guest-instructions profile: KERNELS = $(KERNEL)
 sim: modules ## vhost-blk next to others on simulated hosts, the main table (10 min; COSTS= too)

@@ -1,97 +1,62 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Say what changed beyond the noise from one run of the benchmark to another.
+"""Say what changed from one run to another of `bench/sim` (its sim.json) or of `bench/instructions` (its --output).
 
-Times: vhost-blk divided by each other contestant, in the rounds of each run. It changed where the two ranges have
-nothing in common, of all outcomes of a rank test (Mann-Whitney) the clearest; with five rounds each, chance does that
-to 8 of 1000 comparisons. Instructions changed where the ranges have nothing in common and the medians are more than
-1 % apart.
+Figures changed where they differ by more than --least per cent, and counts of instructions where their ranges have
+nothing in common besides.
 """
 
 import argparse
-from math import comb
+import json
+from pathlib import Path
 
-from bench.results import is_ours, read, spread, total
+from bench.sim_report import FIGURES
 
-FIGURES = {"iops": "IOPS", "mean": "mean latency", "p99": "p99 latency"}
-LEAST = 0.01  # of instructions
-CHANCE = 0.05  # above which ranges that lie apart say nothing
-
-
-def apart(old, new):
-    return max(old) < min(new) or max(new) < min(old)
+LEAST = 2  # per cent
 
 
-def chance(old, new):
-    """That the ranges of equally distributed samples have nothing in common."""
-    return 2 / comb(len(old) + len(new), len(new))
-
-
-def in_both(old, new, what):
-    """What is in both; the rest is told."""
-    for where, names in (("old", old - new), ("new", new - old)):
-        for name in sorted(names):
-            print(f"only in the {where} run: {what} {', '.join(name)}")
-    return old & new
-
-
-def time_pairs(results):
-    """Backend, job, variant of vhost-blk and other of which there are ratios."""
-    return {(*key, job, name, other) for key in results.times for job in results.jobs(key)
-            for name in results.contestants(key) if is_ours(name)
-            for other in results.contestants(key) if not is_ours(other) and results.ratios(key, job, name, other)}
-
-
-def compare_times(old, new):
-    compared = changed = 0
-    expected = 0
-    few = set()
-    for level, backend, job, name, other in sorted(in_both(time_pairs(old), time_pairs(new), "times of")):
+def figures_of(document):
+    """By place and name, each with the range of what was seen."""
+    found = {}
+    for run in document.get("runs", []):
         for figure, title in FIGURES.items():
-            before, after = (results.ratios((level, backend), job, name, other, figure) for results in (old, new))
-            if chance(before, after) > CHANCE:
-                few.add((level, backend, job))
-                continue
-            compared += 1
-            expected += chance(before, after)
-            if apart(before, after):
-                changed += 1
-                better = (min(after) > max(before)) == (figure == "iops")
-                print(f"{'better' if better else 'worse '}  {level}, {backend}, {job}: {title} of {name} against"
-                      f" {other}  {spread(before)} → {spread(after)}")
-    for place in sorted(few):
-        print(f"too few rounds to tell: {', '.join(place)}")
-    print(f"times: {changed} of {compared} changed; by chance alone it would be about {expected:.1f}")
+            if figure in run:
+                found[run.get("scenario"), run["job"], run["contestant"], title] = (run[figure],) * 3
+    for row in document.get("instructions", []):
+        total = sum(row[part] for part in ("guest", "kernel", "user"))
+        found[document["level"], row["job"], row["contestant"], "instructions"] = row["low"], total, row["high"]
+    return found
 
 
-def executed(results):
-    return {(*key, row["job"], row["contestant"]): row
-            for key, document in results.instructions.items() for row in document["instructions"]}
+def in_both(old, new):
+    """The places that are in both; the others are told."""
+    for where, missing in (("old", old.keys() - new.keys()), ("new", new.keys() - old.keys())):
+        for place in sorted({", ".join(map(str, place[:-1])) for place in missing}):
+            print(f"only in the {where} run: {place}")
+    return [place for place in old if place in new]
 
 
-def compare_instructions(old, new):
-    before, after = executed(old), executed(new)
-    both = in_both(before.keys(), after.keys(), "instructions of")
-    changed = 0
-    for place in sorted(both):
-        was, is_now = before[place], after[place]
-        change = total(is_now) / total(was) - 1
-        if abs(change) > LEAST and apart([was["low"], was["high"]], [is_now["low"], is_now["high"]]):
-            changed += 1
-            parts = ", ".join(f"{part} {was[part]:.0f} → {is_now[part]:.0f}" for part in ("guest", "kernel", "user")
-                              if was[part] or is_now[part])
-            print(f"{'better' if change < 0 else 'worse '}  {', '.join(place)}: instructions"
-                  f" {total(was):.0f} → {total(is_now):.0f} ({change:+.1%}; {parts})")
-    print(f"instructions: {changed} of {len(both)} changed")
+def changed(old, new, least):
+    """By how much of what it was a figure changed, or 0."""
+    (low, was, high), (new_low, is_now, new_high) = old, new
+    change = is_now / was - 1 if was else 0
+    apart = high < new_low or new_high < low
+    return change if apart and abs(change) * 100 > least else 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", help="a run's directory, or one file of its figures")
-    parser.add_argument("new")
+    parser.add_argument("--least", type=float, default=LEAST)
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
     options = parser.parse_args()
-    old, new = read([options.old]), read([options.new])
-    compare_times(old, new)
-    compare_instructions(old, new)
+    old, new = (figures_of(json.loads(path.read_text())) for path in (options.old, options.new))
+    both = in_both(old, new)
+    changes = {place: change for place in both if (change := changed(old[place], new[place], options.least))}
+    for place, change in changes.items():
+        better = (change > 0) == (place[-1] == "IOPS")
+        print(f"{'better' if better else 'worse '}  {', '.join(place)}:"
+              f" {old[place][1]:.5g} → {new[place][1]:.5g} ({change:+.1%})")
+    print(f"{len(changes)} of {len(both)} changed")
 
 
 if __name__ == "__main__":

@@ -304,7 +304,6 @@ def main():
     parser.add_argument("--contestants", default="", help="those whose names match this one")
     parser.add_argument("--backend", choices=BACKENDS, default="null_blk")
     parser.add_argument("--requests", type=int, default=1000, help="how many are counted")
-    parser.add_argument("--virtual", action="store_true", help="the test host's clock counts its instructions")
     parser.add_argument("--mark", help="a program to run before and after what is counted")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -313,8 +312,7 @@ def main():
             if job.queues <= QUEUES_MAX and (name in MAIN or options.full) and re.search(options.jobs, name)}
     backend, served = BACKENDS[options.backend]
     measured: dict[str, Any] = {
-        "level": "guest in virtual time" if options.virtual else "guest", "kernel": os.uname().release,
-        "backend": backend, "commands": {}, "guests": {},
+        "level": "guest", "kernel": os.uname().release, "backend": backend, "commands": {}, "guests": {},
         "jobs": {name: {**job._asdict(), "command": shlex.join(fio_command("DISK", job, TIMED))}
                  for name, job in jobs.items()},
         "runs": [], "counts": []}

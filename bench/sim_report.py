@@ -3,8 +3,7 @@
 
 import re
 
-from bench.contestants import NO_POLLING
-from bench.results import OURS, is_rival
+from bench.contestants import NO_POLLING, OURS, is_rival
 from bench.sim_plan import ALONE, BARE, DELAYS, GHZ, event_costs, main_plan
 from tests.lib.host import expect_text
 

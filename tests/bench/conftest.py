@@ -10,15 +10,13 @@ import pytest
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes documents into a directory of that name, as a run of the benchmark does."""
-    def write_documents(name, *documents):
-        directory = tmp_path / name
-        directory.mkdir()
-        for number, document in enumerate(documents):
-            (directory / f"{number}.json").write_text(json.dumps(document))
-        return directory
+    """A function that writes a document into a file of that name."""
+    def write_document(name, document):
+        path = tmp_path / name
+        path.write_text(json.dumps(document))
+        return path
 
-    return write_documents
+    return write_document
 
 
 @pytest.fixture

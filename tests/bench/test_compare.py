@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.bench.documents import READ, counted, instructions, steady, times
+from tests.bench.documents import READ, SCENARIO, counted, simulated
 
 
 @pytest.fixture
@@ -13,58 +13,35 @@ def compare(write, run):
 
 
 def test_faster(compare):
-    said = compare(times({"vhost-blk": steady(100), "io_uring": [100] * 5}),
-                   times({"vhost-blk": steady(150), "io_uring": [100] * 5}))
-    assert said[0] == (
-        f"better  ring, null_blk, {READ}: IOPS of vhost-blk against io_uring"
-        "  1.02 (1.00–1.04) → 1.53 (1.50–1.56)")
-    assert "mean latency" in said[1]
-    assert said[1].startswith("better")
-    assert said[3] == "times: 3 of 3 changed; by chance alone it would be about 0.0"
+    said = compare(simulated(ours=100000), simulated(ours=150000))
+    assert said[0] == f"better  {SCENARIO}, {READ}, vhost-blk, IOPS: 1e+05 → 1.5e+05 (+50.0%)"
+    assert said[1] == f"better  {SCENARIO}, {READ}, vhost-blk, p50, µs: 10 → 6.6667 (-33.3%)"
+    assert said[-1] == "5 of 56 changed"
 
 
 def test_slower(compare):
-    said = compare(times({"vhost-blk": steady(100), "io_uring": [100] * 5}),
-                   times({"vhost-blk": steady(80), "io_uring": [100] * 5}))
-    assert [line.split()[0] for line in said[:3]] == ["worse"] * 3
+    said = compare(simulated(ours=100000), simulated(ours=80000))
+    assert [line.split()[0] for line in said[:-1]] == ["worse"] * 5
 
 
-def test_noise(compare):
-    """The ranges have a part in common."""
-    said = compare(times({"vhost-blk": steady(100), "io_uring": [100] * 5}),
-                   times({"vhost-blk": steady(104), "io_uring": [100] * 5}))
-    assert said[0] == "times: 0 of 3 changed; by chance alone it would be about 0.0"
-
-
-def test_busier_machine(compare):
-    """Everyone was slower: nothing changed between the contestants."""
-    said = compare(times({"vhost-blk": steady(100), "io_uring": steady(200)}),
-                   times({"vhost-blk": steady(50), "io_uring": steady(100)}))
-    assert "0 of 3 changed" in said[0]
-
-
-def test_few_rounds(compare):
-    said = compare(times({"vhost-blk": [100] * 3, "io_uring": [100] * 3}),
-                   times({"vhost-blk": [200] * 3, "io_uring": [100] * 3}))
-    assert said[0] == f"too few rounds to tell: ring, null_blk, {READ}"
-    assert "0 of 0 changed" in said[1]
+def test_as_good(compare):
+    assert compare(simulated(ours=100000), simulated(ours=101000)) == ["0 of 56 changed"]
 
 
 def test_missing(compare):
-    old = times({"vhost-blk": steady(100), "io_uring": [100] * 5, "libaio": [100] * 5})
-    said = compare(old, times({"vhost-blk": steady(100), "io_uring": [100] * 5}))
-    assert said[0] == f"only in the old run: times of ring, null_blk, {READ}, vhost-blk, libaio"
+    old = simulated()
+    new = simulated()
+    del new["runs"][0]
+    assert compare(old, new)[0] == f"only in the old run: {SCENARIO}, {READ}, vhost-blk"
 
 
-@pytest.mark.parametrize("kernel, low, high, changed", [
+@pytest.mark.parametrize("kernel, low, high, changes", [
     pytest.param(1000, 1090, 1110, 0, id="same"),
     pytest.param(1105, 1201, 1210, 1, id="apart-and-far"),
     pytest.param(1105, 1105, 1210, 0, id="far-but-overlapping"),
     pytest.param(1008, 1107.5, 1109, 0, id="apart-but-near")])
-def test_instructions(compare, kernel, low, high, changed):
-    said = compare(counted(instructions(1000, 1095, 1107)), counted(instructions(kernel, low, high)))
-    assert said[-1] == f"instructions: {changed} of 1 changed"
-    if changed:
-        assert said[1] == (
-            f"worse   ring, null_blk, {READ}, vhost-blk, minimal driver: instructions"
-            " 1100 → 1205 (+9.5%; kernel 1000 → 1105, user 100 → 100)")
+def test_instructions(compare, kernel, low, high, changes):
+    said = compare(counted(1000, 1095, 1107), counted(kernel, low, high))
+    assert said[-1] == f"{changes} of 1 changed"
+    if changes:
+        assert said[0] == (f"worse   ring, {READ}, vhost-blk, minimal driver, instructions: 1100 → 1205 (+9.5%)")
