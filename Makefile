@@ -25,7 +25,7 @@ demo: KERNELS = $(KERNEL)
 demo: modules ## show a guest doing verified I/O through vhost-blk, set-up included
 	@qemu-patches/build >/dev/null
 	@tests/guest/image >/dev/null
-	testbed/run --kernel $(KERNEL) --mem 4G --timeout 900 -- tests/guest/demo
+	testbed/run --simulate --kernel $(KERNEL) --smp 4 --timeout 1800 -- tests/guest/demo
 
 check: ## run every test, JOBS= lanes at a time (LANES="unit-6.12 guest-6.12 ..." for some)
 	@tests/check $(LANES)

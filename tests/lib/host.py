@@ -34,6 +34,8 @@ def cached(script):
 
 def accelerator():
     """What the test host itself runs under."""
+    if os.environ.get("TESTBED_SIMULATED"):
+        return "simulated"
     sources = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource").read_text()
     return "KVM" if "kvm-clock" in sources else "emulated (TCG)"
 
