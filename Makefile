@@ -99,10 +99,10 @@ shell: modules ## open a shell in the test host (KERNEL=6.1 or sid for another k
 	@testbed/run --kernel $(KERNEL) --shell
 
 sim sim-full instructions guest-instructions profile: KERNELS = $(KERNEL)
-sim: modules ## vhost-blk next to others on simulated hosts, the main table (10 min; COSTS= too)
+sim: modules ## vhost-blk next to others on simulated hosts, the main table (20 min and more; COSTS= too)
 	@bench/sim run
 
-sim-full: modules ## the same with every job, disk and number of guests (90 min)
+sim-full: modules ## the same with every job, disk and number of guests (hours)
 	@bench/sim run --full
 
 instructions: modules ## instructions per 4 KiB random read at ring level, next to others (4 min)

@@ -70,6 +70,10 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
+def number(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def thousands(iops):
     return f"{iops / 1000:.1f}"
 
@@ -113,7 +117,8 @@ def losses(runs):
     """Where vhost-blk is behind the best other of the same polling, in words."""
     for (scenario, job), found in by_contestant(runs).items():
         for polling, ours, other in pairs(found):
-            worse = [f"{title} {ours[figure]:.4g} against {other[figure]:.4g}" for figure, title in FIGURES.items()
+            worse = [f"{title} {number(ours[figure])} against {number(other[figure])}"
+                     for figure, title in FIGURES.items()
                      if (ours[figure] < other[figure]) == (figure == "iops") and ours[figure] != other[figure]]
             if worse:
                 yield f"- {scenario}, {job}{'' if polling else NO_POLLING}: {'; '.join(worse)}"
@@ -126,7 +131,7 @@ def all_tables(runs):
         rows = []
         for name, run in found.items():
             other = best(found, polls(name))
-            rows.append([name, *(f"{run[figure]:.4g}" if figure in run else "–" for figure in FIGURES),
+            rows.append([name, *(number(run[figure]) if figure in run else "–" for figure in FIGURES),
                          f"{run['iops'] / other['iops']:.2f}" if other and name not in (ALONE, BARE) else "–"])
         parts.append(f"## {scenario}: {job}\n\n" + table(["", *FIGURES.values(), "ratio"], rows))
     return "\n".join(parts)
