@@ -285,6 +285,7 @@ static void others_may_read(void **state)
 
 struct detacher {
 	struct unit *u;
+	pthread_t thread;
 	pid_t tid;
 };
 
@@ -296,26 +297,39 @@ static void *detach(void *arg)
 	return (void *)(long)vhost_blk_detach(&detacher->u->dev);
 }
 
-static void stats_can_be_read_during_detach(void **state)
+/* Start a detach, which waits for a read of a disk that is suspended. */
+static void begin_detach(struct detacher *detacher)
 {
-	struct unit *u = *state;
-	struct detacher detacher = { .u = u };
-	pthread_t thread;
-	void *ret;
+	struct unit *u = detacher->u;
 
 	unit_suspendable(u, MIB);
 	unit_start(u, 1, 16);
 	unit_suspend(u, u->path);
 	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512);
 	expect_inflight(u, 0, 1);
-	assert_int_equal(pthread_create(&thread, NULL, detach, &detacher), 0);
-	WAIT_UNTIL(__atomic_load_n(&detacher.tid, __ATOMIC_RELAXED));
-	wait_for_sleep(detacher.tid, "vhost_blk_");
+	assert_int_equal(pthread_create(&detacher->thread, NULL, detach, detacher), 0);
+	WAIT_UNTIL(__atomic_load_n(&detacher->tid, __ATOMIC_RELAXED));
+	wait_for_sleep(detacher->tid, "vhost_blk_");
+}
+
+static void end_detach(struct detacher *detacher)
+{
+	void *ret;
+
+	unit_resume(detacher->u);
+	assert_int_equal(pthread_join(detacher->thread, &ret), 0);
+	assert_null(ret);
+}
+
+static void stats_can_be_read_during_detach(void **state)
+{
+	struct unit *u = *state;
+	struct detacher detacher = { .u = u };
+
+	begin_detach(&detacher);
 	/* The call does not wait for the detaching thread. */
 	assert_int_equal(unit_stats(u, 0).inflight, 1);
-	unit_resume(u);
-	assert_int_equal(pthread_join(thread, &ret), 0);
-	assert_null(ret);
+	end_detach(&detacher);
 	assert_int_equal(unit_stats(u, 0).inflight, 0);
 }
 
@@ -484,23 +498,12 @@ static void fdinfo_does_not_wait_for_ioctls(void **state)
 	struct unit *u = *state;
 	struct detacher detacher = { .u = u };
 	struct fdinfo info;
-	pthread_t thread;
-	void *ret;
 
-	unit_suspendable(u, MIB);
-	unit_start(u, 1, 16);
-	unit_suspend(u, u->path);
-	unit_submit_one(u, &u->req, VIRTIO_BLK_T_IN, 0, unit_alloc(u, 512), 512);
-	expect_inflight(u, 0, 1);
-	assert_int_equal(pthread_create(&thread, NULL, detach, &detacher), 0);
-	WAIT_UNTIL(__atomic_load_n(&detacher.tid, __ATOMIC_RELAXED));
-	wait_for_sleep(detacher.tid, "vhost_blk_");
+	begin_detach(&detacher);
 	read_fdinfo(u, &info);
 	assert_int_equal(fdinfo_number(&info, 0, "inflight", 0), 1);
 	assert_null(strstr(info.text, "backend:"));
-	unit_resume(u);
-	assert_int_equal(pthread_join(thread, &ret), 0);
-	assert_null(ret);
+	end_detach(&detacher);
 }
 
 int main(int argc, char **argv)
