@@ -36,7 +36,9 @@ def test_reads_only(bench_host):
     assert "virtio-blk aio=io_uring" in page
 
 
-def test_writes_if_told(bench_host):
+def test_writes_if_told(bench_host, monkeypatch):
+    """and with several queues by the way that needs them"""
+    monkeypatch.setattr(host, "is_rival", lambda name: "iothread per queue" in name)
     with null_block(256) as disk:
         said, page = bench_host("--disk", disk, "--destroy-data", "--queues", "2")
     assert "AND OVERWRITES IT" in said
