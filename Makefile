@@ -77,15 +77,16 @@ modules: ## build the module for each kernel, or for KDIR= (and KSRC=)
 else
 modules:
 	@testbed/deps build-essential bc libbpf-dev "libelf1t64 | libelf1" pahole xz-utils zstd
-	@set -e; for kernel in $(KERNELS); do \
-		dir=$$(testbed/kernel $$kernel); \
-		release=$$(cat "$$dir/release"); \
-		testbed/compile "$$dir" packaging/probe "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
-		KERNEL_MODULES="$$dir/lib/modules/$$release" KERNEL_IMAGE="$$dir/vmlinuz" \
-			packaging/verify "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
-		testbed/compile "$$dir" packaging/compile "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
-		testbed/compile "$$dir" tests/modules/build "$$dir/kdir" "build/$$release/tests"; \
-	done
+	@$(MAKE) -s -j "$$(nproc)" $(KERNELS:%=modules-%)
+
+modules-%:
+	+@set -e; dir=$$(testbed/kernel $*); \
+	release=$$(cat "$$dir/release"); \
+	testbed/compile "$$dir" packaging/probe "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+	KERNEL_MODULES="$$dir/lib/modules/$$release" KERNEL_IMAGE="$$dir/vmlinuz" \
+		packaging/verify "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+	testbed/compile "$$dir" packaging/compile "$$dir/kdir" "$$dir/ksrc" "build/$$release"; \
+	testbed/compile "$$dir" tests/modules/build "$$dir/kdir" "build/$$release/tests"
 endif
 
 tests: ## build the ioctl-level tests
