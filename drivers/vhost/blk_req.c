@@ -154,6 +154,13 @@ static u32 vhost_blk_range_block(struct vhost_blk_req *req)
 	return SECTOR_SIZE;
 }
 
+/* Refuse what the owner may know how to do. */
+static int vhost_blk_req_fail(struct vhost_blk_req *req, int err)
+{
+	req->state = VHOST_BLK_REQ_FAILED;
+	return err;
+}
+
 static int vhost_blk_parse_range(struct vhost_blk_req *req,
 				 const struct virtio_blk_discard_write_zeroes *seg,
 				 struct vhost_blk_range *range, u32 limit)
@@ -172,13 +179,12 @@ static int vhost_blk_parse_range(struct vhost_blk_req *req,
 	/* Without DISCARD the backend's space is meant to stay allocated. */
 	range->unmap = unmap && vhost_has_feature(&req->q->vq,
 						  VIRTIO_BLK_F_DISCARD);
-	if (range->nr_sectors > limit ||
-	    ((range->sector | range->nr_sectors) & (block - 1)))
+	if ((range->sector | range->nr_sectors) & (block - 1))
 		return -EIO;
 	if (!vhost_blk_req_has(req, range->sector,
 			       (u64)range->nr_sectors << SECTOR_SHIFT))
 		return -EIO;
-	return 0;
+	return range->nr_sectors > limit ? vhost_blk_req_fail(req, -EIO) : 0;
 }
 
 /* All ranges are checked before the first is touched. */
@@ -193,11 +199,11 @@ static int vhost_blk_parse_ranges(struct vhost_blk_req *req,
 
 	limit = vhost_blk_range_limit(req, &feature);
 	if (!vhost_has_feature(&req->q->vq, feature))
-		return -EOPNOTSUPP;
+		return vhost_blk_req_fail(req, -EOPNOTSUPP);
 	if (in_len || req->q->blk->backend.readonly)
 		return -EIO;
 	if (!limit)
-		return -EOPNOTSUPP;
+		return vhost_blk_req_fail(req, -EOPNOTSUPP);
 	nr = len / sizeof(seg);
 	if (len % sizeof(seg) || nr > VHOST_BLK_MAX_RANGES)
 		return -EIO;
@@ -265,8 +271,7 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
 		iov_iter_advance(&iter, sizeof(hdr));
 		return vhost_blk_parse_ranges(req, &iter, in_len);
 	default:
-		req->state = VHOST_BLK_REQ_FAILED;
-		return -EOPNOTSUPP;
+		return vhost_blk_req_fail(req, -EOPNOTSUPP);
 	}
 }
 
@@ -276,8 +281,8 @@ static int vhost_blk_parse_type(struct vhost_blk_req *req, unsigned int out,
  * @out:	number of device-readable segments in the queue's iov
  * @in:		number of device-writable segments behind them
  *
- * The state of a request that is complete or refused is VHOST_BLK_REQ_ENDED, and
- * that of one whose type is unknown VHOST_BLK_REQ_FAILED.
+ * The state of a request that is complete or malformed is VHOST_BLK_REQ_ENDED, and
+ * that of one that is not supported VHOST_BLK_REQ_FAILED.
  *
  * Context: submission worker, on the owner's memory, vq->mutex held.
  * Return: 0, or -ENOMEM if the request has to wait for memory; nothing was done
@@ -341,9 +346,13 @@ void vhost_blk_req_again(struct vhost_blk_req *req)
 		req->copied = 0;
 		break;
 	case VIRTIO_BLK_T_FLUSH:
+		break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 	case VIRTIO_BLK_T_SECURE_ERASE:
+		/* Parsing refused it. */
+		if (!req->nr_segs)
+			req->ret = vhost_blk_req_fail(req, -EOPNOTSUPP);
 		break;
 	case VHOST_BLK_T_NONE:
 		/* Its memory has gone. */

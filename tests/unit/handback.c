@@ -23,13 +23,26 @@ static void set_hand_back(struct unit *u, int fd)
 	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_HAND_BACK, &hand_back));
 }
 
+static void ask_for_hand_back(struct unit *u)
+{
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_ok(event);
+	set_hand_back(u, event);
+}
+
 static void open_with_hand_back(struct unit *u, unsigned int queues)
 {
 	unit_open(u, RANGE_FEATURES);
 	unit_vqs(u, queues, 64);
-	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	assert_ok(event);
-	set_hand_back(u, event);
+	ask_for_hand_back(u);
+}
+
+static void start_without_ranges(struct unit *u)
+{
+	start_on_memfd(u, DISK_SIZE, 1, 16);
+	unit_detach(u);
+	ask_for_hand_back(u);
+	unit_attach(u);
 }
 
 static int hand_back_teardown(void **state)
@@ -281,18 +294,36 @@ static void refused_requests_are_answered(void **state)
 	struct unit *u = *state;
 	uint8_t *buf;
 
-	start_on_memfd(u, DISK_SIZE, 1, 16);
-	unit_detach(u);
-	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	assert_ok(event);
-	set_hand_back(u, event);
-	unit_attach(u);
+	start_without_ranges(u);
 	buf = unit_alloc(u, PAGE);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, SECTORS, buf, PAGE), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_IN, 0, buf, 500), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_GET_ID, 0, buf, 20), VIRTIO_BLK_S_OK);
 	assert_int_equal(unit_stats(u, 0).handed_back, 0);
 	assert_int_equal(event_count(event), 0);
+}
+
+/* Ranges whose feature was not negotiated are left to the owner, also when they are tried again. */
+static void ranges_not_negotiated_are_handed_back(void **state)
+{
+	struct unit *u = *state;
+	struct vq *vq = &u->vq[0];
+	struct blk_request req;
+	uint16_t head;
+	uint8_t *buf;
+
+	start_without_ranges(u);
+	unit_requests(&req, 1, vq);
+	buf = unit_alloc(u, PAGE);
+	head = add_request(u, &req, VIRTIO_BLK_T_DISCARD, 0, buf);
+	vq_submit(vq);
+	expect_handed_back(u, 0, 1);
+	assert_ok(unit_quiesce(u));
+	expect_unanswered(u, 0, &head, 1);
+	assert_ok(unit_resume_queues(u, VHOST_BLK_RESUME_RETRY));
+	expect_handed_back(u, 0, 2);
+	assert_int_equal(vq_used_idx(vq), 0);
+	assert_int_equal(*req.status, STATUS_UNSET);
 }
 
 static void nothing_is_handed_back_by_default(void **state)
@@ -456,6 +487,7 @@ int main(int argc, char **argv)
 		TEST_HAND_BACK(quiesced_before_tried_again),
 		TEST_HAND_BACK(others_in_flight_complete),
 		TEST_HAND_BACK(refused_requests_are_answered),
+		TEST_HAND_BACK(ranges_not_negotiated_are_handed_back),
 		TEST_HAND_BACK(nothing_is_handed_back_by_default),
 		TEST_HAND_BACK(other_queues_go_on),
 		TEST_HAND_BACK(quiesce_hands_back_many_ranges),

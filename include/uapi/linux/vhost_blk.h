@@ -257,10 +257,11 @@ struct vhost_blk_hand_back {
 };
 
 /*
- * Hand back what the backend fails and what has an unknown type: such a request
- * is not answered, and its queue fetches no more until VHOST_BLK_RESUME.  A
- * request of ranges that VHOST_BLK_QUIESCE finds unfinished is handed back, too.
- * While no backend is attached; it holds until the owner is reset.
+ * Hand back what the backend fails or cannot do and what has an unknown type or
+ * one that was not negotiated: such a request is not answered, and its queue
+ * fetches no more until VHOST_BLK_RESUME.  A request of ranges that
+ * VHOST_BLK_QUIESCE finds unfinished is handed back, too.  While no backend is
+ * attached; it holds until the owner is reset.
  */
 #define VHOST_BLK_SET_HAND_BACK	_IOW(VHOST_VIRTIO, 0x59, \
 				     struct vhost_blk_hand_back)
