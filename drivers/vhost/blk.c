@@ -162,7 +162,8 @@ static long vhost_blk_set_write_cache(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&cache, argp, sizeof(cache)))
 		return -EFAULT;
-	if (cache.mode > VHOST_BLK_WRITE_THROUGH || cache.reserved)
+	if (cache.mode > VHOST_BLK_WRITE_THROUGH ||
+	    (cache.flags & ~VHOST_BLK_WRITE_CACHE_NO_FLUSH))
 		return -EINVAL;
 	if (blk->write_through == cache.mode)
 		return 0;
@@ -173,12 +174,25 @@ static long vhost_blk_set_write_cache(struct vhost_blk *blk, void __user *argp)
 	 * it in vhost_blk_io_complete() had ended by then and is covered.
 	 */
 	smp_mb();
-	if (!blk->write_through || !blk->backend.file)
+	if (!blk->write_through || !blk->backend.file ||
+	    (cache.flags & VHOST_BLK_WRITE_CACHE_NO_FLUSH))
 		return 0;
 	err = vhost_blk_backend_sync(&blk->backend);
 	if (err)
 		WRITE_ONCE(blk->write_through, false);
 	return err;
+}
+
+static long vhost_blk_set_discard(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_discard discard;
+
+	if (copy_from_user(&discard, argp, sizeof(discard)))
+		return -EFAULT;
+	if (discard.mode > VHOST_BLK_DISCARD_IGNORE || discard.reserved)
+		return -EINVAL;
+	WRITE_ONCE(blk->ignore_discards, discard.mode);
+	return 0;
 }
 
 static long vhost_blk_get_limits(void __user *argp)
@@ -264,6 +278,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	vhost_blk_for_each_queue(blk, q)
 		vhost_blk_queue_reset_stats(q);
 	blk->write_through = false;
+	blk->ignore_discards = false;
 	blk->coalesce_ns = 0;
 	return 0;
 }
@@ -338,6 +353,8 @@ static long vhost_blk_owner_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_serial(blk, argp);
 	case VHOST_BLK_SET_WRITE_CACHE:
 		return vhost_blk_set_write_cache(blk, argp);
+	case VHOST_BLK_SET_DISCARD:
+		return vhost_blk_set_discard(blk, argp);
 	case VHOST_SET_FEATURES:
 		return vhost_blk_set_features(blk, argp);
 	case VHOST_SET_BACKEND_FEATURES:

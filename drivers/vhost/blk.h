@@ -236,6 +236,7 @@ struct vhost_blk_queue {
  *		changed only while detached
  * @serial:	answer to VIRTIO_BLK_T_GET_ID, changed only while detached
  * @write_through: a write is durable before it completes; changed at any time
+ * @ignore_discards: no space is freed; changed at any time
  * @coalesce_ns: bound of notification coalescing; changed at any time
  * @quiesced:	no requests are fetched until VHOST_BLK_RESUME; offloaded ranges
  *		are left to the owner if it takes them
@@ -259,6 +260,7 @@ struct vhost_blk {
 	struct eventfd_ctx *hand_back;
 	u8 serial[VIRTIO_BLK_ID_BYTES];
 	bool write_through;
+	bool ignore_discards;
 	u64 coalesce_ns;
 	bool quiesced;
 	bool killed;

@@ -125,15 +125,16 @@ static int vhost_blk_get_header(struct virtio_blk_outhdr *hdr,
 	return !copy_from_iter_full(hdr, sizeof(*hdr), &iter);
 }
 
-/* The feature that a type needs, and the sectors that the backend takes. */
-static u32 vhost_blk_range_limit(struct vhost_blk_req *req, int *feature)
+/* The feature that a type needs, and whether the backend can do it. */
+static bool vhost_blk_has_range(struct vhost_blk_req *req, bool keep_space,
+				int *feature)
 {
 	struct vhost_blk_limits *limits = &req->q->blk->backend.limits;
 
 	switch (req->type) {
 	case VIRTIO_BLK_T_DISCARD:
 		*feature = VIRTIO_BLK_F_DISCARD;
-		return limits->max_discard_sectors;
+		return keep_space || limits->max_discard_sectors;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		*feature = VIRTIO_BLK_F_WRITE_ZEROES;
 		return limits->max_write_zeroes_sectors;
@@ -163,7 +164,7 @@ static int vhost_blk_req_fail(struct vhost_blk_req *req, int err)
 
 static int vhost_blk_parse_range(struct vhost_blk_req *req,
 				 const struct virtio_blk_discard_write_zeroes *seg,
-				 struct vhost_blk_range *range, u32 limit)
+				 struct vhost_blk_range *range, bool keep_space)
 {
 	u32 block = vhost_blk_range_block(req) >> SECTOR_SHIFT;
 	u32 flags = le32_to_cpu(seg->flags);
@@ -176,15 +177,17 @@ static int vhost_blk_parse_range(struct vhost_blk_req *req,
 
 	range->sector = le64_to_cpu(seg->sector);
 	range->nr_sectors = le32_to_cpu(seg->num_sectors);
-	/* Without DISCARD the backend's space is meant to stay allocated. */
-	range->unmap = unmap && vhost_has_feature(&req->q->vq,
-						  VIRTIO_BLK_F_DISCARD);
+	range->unmap = unmap && !keep_space;
 	if ((range->sector | range->nr_sectors) & (block - 1))
 		return -EIO;
 	if (!vhost_blk_req_has(req, range->sector,
 			       (u64)range->nr_sectors << SECTOR_SHIFT))
 		return -EIO;
-	return range->nr_sectors > limit ? vhost_blk_req_fail(req, -EIO) : 0;
+	/* The kernel cuts other ranges at the limits of blocks. */
+	if (req->type == VIRTIO_BLK_T_SECURE_ERASE &&
+	    range->nr_sectors > vhost_blk_req_backend(req)->limits.max_secure_erase_sectors)
+		return -EIO;
+	return 0;
 }
 
 /* All ranges are checked before the first is touched. */
@@ -194,15 +197,18 @@ static int vhost_blk_parse_ranges(struct vhost_blk_req *req,
 	size_t len = iov_iter_count(list), nr, i;
 	struct virtio_blk_discard_write_zeroes seg;
 	struct vhost_blk_range *ranges;
+	bool keep_space, supported;
 	int feature, err;
-	u32 limit;
 
-	limit = vhost_blk_range_limit(req, &feature);
+	/* Without DISCARD the backend's space is meant to stay allocated. */
+	keep_space = READ_ONCE(req->q->blk->ignore_discards) ||
+		     !vhost_has_feature(&req->q->vq, VIRTIO_BLK_F_DISCARD);
+	supported = vhost_blk_has_range(req, keep_space, &feature);
 	if (!vhost_has_feature(&req->q->vq, feature))
 		return vhost_blk_req_fail(req, -EOPNOTSUPP);
 	if (in_len || req->q->blk->backend.readonly)
 		return -EIO;
-	if (!limit)
+	if (!supported)
 		return vhost_blk_req_fail(req, -EOPNOTSUPP);
 	nr = len / sizeof(seg);
 	if (len % sizeof(seg) || nr > VHOST_BLK_MAX_RANGES)
@@ -217,10 +223,14 @@ static int vhost_blk_parse_ranges(struct vhost_blk_req *req,
 	for (i = 0; i < nr; i++) {
 		if (!copy_from_iter_full(&seg, sizeof(seg), list))
 			return -EFAULT;
-		err = vhost_blk_parse_range(req, &seg, &req->ranges[i], limit);
+		err = vhost_blk_parse_range(req, &seg, &req->ranges[i],
+					    keep_space);
 		if (err)
 			return err;
 	}
+	/* What is ignored has no data, and so is complete. */
+	if (keep_space && req->type == VIRTIO_BLK_T_DISCARD)
+		return 0;
 	req->nr_segs = nr;
 	req->len = len;
 	return 0;

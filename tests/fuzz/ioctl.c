@@ -87,6 +87,7 @@ union argument {
 	struct vhost_blk_hand_back hand_back;
 	struct vhost_blk_unanswered unanswered;
 	struct vhost_blk_coalesce coalesce;
+	struct vhost_blk_discard discard;
 	struct {
 		struct vhost_memory table;
 		struct vhost_memory_region region[80];
@@ -278,7 +279,7 @@ static void make_stats(struct dice *d, union argument *a)
 static void make_cache(struct dice *d, union argument *a)
 {
 	a->cache.mode = chance(d, 90) ? roll(d, 2) : any_number(d);
-	a->cache.reserved = reserved(d);
+	a->cache.flags = chance(d, 90) ? roll(d, 2) : any_number(d);
 }
 
 static void make_limit(struct dice *d, union argument *a)
@@ -316,6 +317,12 @@ static void make_coalesce(struct dice *d, union argument *a)
 {
 	a->coalesce.max_us = chance(d, 90) ? roll(d, 1001) : any_number(d);
 	a->coalesce.reserved = reserved(d);
+}
+
+static void make_discard(struct dice *d, union argument *a)
+{
+	a->discard.mode = chance(d, 90) ? roll(d, 2) : any_number(d);
+	a->discard.reserved = reserved(d);
 }
 
 /* The errors that a call may return. All may return EFAULT. */
@@ -362,6 +369,7 @@ static const struct call calls[] = {
 	CALL(VHOST_BLK_SET_HAND_BACK, make_hand_back, EPERM, EINVAL, EBADF, EBUSY),
 	CALL(VHOST_BLK_GET_UNANSWERED, make_unanswered, EPERM, ENOBUFS, EBUSY),
 	CALL(VHOST_BLK_SET_COALESCE, make_coalesce, EPERM, EINVAL),
+	CALL(VHOST_BLK_SET_DISCARD, make_discard, EPERM, EINVAL),
 	{ "an unknown call", _IOW(VHOST_VIRTIO, 0xcc, int), make_state, { EPERM, ENOBUFS } },
 	/* A call of devices that use the vhost core's workers. */
 	{ "VHOST_NEW_WORKER", _IOR(VHOST_VIRTIO, 0x8, int), make_state, { EPERM, ENOBUFS } },

@@ -162,7 +162,7 @@ static int predict_id(const struct model *m, struct expectation *e)
 	return e->partial ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
-static int predict_segment(const struct model *m, struct expectation *e, uint32_t limit,
+static int predict_segment(const struct model *m, struct expectation *e,
 			   const struct virtio_blk_discard_write_zeroes *seg)
 {
 	bool unmap = seg->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
@@ -174,7 +174,8 @@ static int predict_segment(const struct model *m, struct expectation *e, uint32_
 	if (seg->flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP ||
 	    (unmap && e->type != VIRTIO_BLK_T_WRITE_ZEROES))
 		return VIRTIO_BLK_S_UNSUPP;
-	if (seg->num_sectors > limit ||
+	if ((e->type == VIRTIO_BLK_T_SECURE_ERASE &&
+	     seg->num_sectors > m->disk->limits.max_secure_erase_sectors) ||
 	    (seg->sector | seg->num_sectors) % (block / SECTOR_SIZE) ||
 	    !in_range(m, seg->sector, (uint64_t)seg->num_sectors * SECTOR_SIZE))
 		return VIRTIO_BLK_S_IOERR;
@@ -190,20 +191,20 @@ static int predict_ranges(const struct model *m, struct expectation *e)
 	struct virtio_blk_discard_write_zeroes seg;
 	uint64_t len = e->out_len - sizeof(struct virtio_blk_outhdr), at;
 	int feature = VIRTIO_BLK_F_SECURE_ERASE, status = VIRTIO_BLK_S_OK;
-	uint32_t limit = limits->max_secure_erase_sectors;
+	bool supported = limits->max_secure_erase_sectors;
 
 	if (e->type == VIRTIO_BLK_T_DISCARD) {
 		feature = VIRTIO_BLK_F_DISCARD;
-		limit = limits->max_discard_sectors;
+		supported = limits->max_discard_sectors;
 	} else if (e->type == VIRTIO_BLK_T_WRITE_ZEROES) {
 		feature = VIRTIO_BLK_F_WRITE_ZEROES;
-		limit = limits->max_write_zeroes_sectors;
+		supported = limits->max_write_zeroes_sectors;
 	}
 	if (!(m->features & (1ULL << feature)))
 		return VIRTIO_BLK_S_UNSUPP;
 	if (e->data_len || m->disk->readonly)
 		return VIRTIO_BLK_S_IOERR;
-	if (!limit)
+	if (!supported)
 		return VIRTIO_BLK_S_UNSUPP;
 	if (len % sizeof(seg) || len / sizeof(seg) > RANGES_MAX)
 		return VIRTIO_BLK_S_IOERR;
@@ -212,7 +213,7 @@ static int predict_ranges(const struct model *m, struct expectation *e)
 				  sizeof(seg), false, &seg))
 			status = VIRTIO_BLK_S_IOERR;
 		else
-			status = predict_segment(m, e, limit, &seg);
+			status = predict_segment(m, e, &seg);
 	}
 	if (status != VIRTIO_BLK_S_OK)
 		e->nr_ranges = 0;

@@ -33,9 +33,9 @@ static int set_serial(struct unit *u, const char *text, uint32_t reserved)
 	return ioctl(u->dev.fd, VHOST_BLK_SET_SERIAL, &serial);
 }
 
-static int set_write_cache(struct unit *u, uint32_t mode, uint32_t reserved)
+static int set_write_cache(struct unit *u, uint32_t mode, uint32_t flags)
 {
-	struct vhost_blk_write_cache cache = { .mode = mode, .reserved = reserved };
+	struct vhost_blk_write_cache cache = { .mode = mode, .flags = flags };
 
 	return ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache);
 }
@@ -535,7 +535,7 @@ static void bad_pointers_are_refused(void **state)
 		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
 		VHOST_BLK_SET_BACKEND, VHOST_BLK_SET_BACKEND_COMPAT, VHOST_BLK_SET_SERIAL,
 		VHOST_BLK_GET_LIMITS, VHOST_BLK_RESUME, VHOST_BLK_SET_HAND_BACK,
-		VHOST_BLK_GET_UNANSWERED, VHOST_BLK_SET_COALESCE,
+		VHOST_BLK_GET_UNANSWERED, VHOST_BLK_SET_COALESCE, VHOST_BLK_SET_DISCARD,
 	};
 	struct unit *u = *state;
 	unsigned int i;
@@ -579,7 +579,7 @@ static void write_cache_is_checked(void **state)
 	unit_memfd(u, DISK_SIZE);
 	unit_open(u, FEATURES);
 	unit_vqs(u, 1, 8);
-	assert_errno(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 1), EINVAL);
+	assert_errno(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 2), EINVAL);
 	assert_errno(set_write_cache(u, 2, 0), EINVAL);
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, NULL), EFAULT);
 	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0));
@@ -589,6 +589,20 @@ static void write_cache_is_checked(void **state)
 	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_THROUGH, 0));
 	unit_detach(u);
 	assert_ok(set_write_cache(u, VHOST_BLK_WRITE_BACK, 0));
+}
+
+static void discard_mode_is_checked(void **state)
+{
+	struct vhost_blk_discard good = { .mode = VHOST_BLK_DISCARD_IGNORE };
+	struct vhost_blk_discard bad[] = { { .mode = 2 }, { .reserved = 1 } };
+	struct unit *u = *state;
+	unsigned int i;
+
+	start_on_memfd(u, DISK_SIZE, 1, 8);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_DISCARD, &bad[i]), EINVAL);
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_DISCARD, &good));
+	expect_alive(u);
 }
 
 static void coalescing_is_checked(void **state)
@@ -847,6 +861,7 @@ int main(int argc, char **argv)
 		TEST(bad_pointers_are_refused),
 		TEST(serial_is_checked),
 		TEST(write_cache_is_checked),
+		TEST(discard_mode_is_checked),
 		TEST(coalescing_is_checked),
 		TEST(hand_back_is_checked),
 		TEST(resuming_is_checked),

@@ -131,6 +131,7 @@ static void other_calls(void **state)
 	struct vhost_blk_stats stats = { 0 };
 	struct vhost_blk_limits limits = { 0 };
 	struct vhost_blk_coalesce coalesce = { .max_us = 100 };
+	struct vhost_blk_discard discard = { .mode = VHOST_BLK_DISCARD_IGNORE };
 	struct vhost_blk_hand_back hand_back = { 0 }, no_hand_back = { .fd = -1 };
 	uint64_t backend_features = 0;
 	struct unit *u = *state;
@@ -147,6 +148,7 @@ static void other_calls(void **state)
 	fail_each(fd, VHOST_BLK_SET_WRITE_CACHE, &through, VHOST_BLK_SET_WRITE_CACHE, &back);
 	fail_each(fd, VHOST_BLK_SET_PIN_LIMIT, &pin, VHOST_BLK_SET_PIN_LIMIT, &no_pin);
 	fail_each(fd, VHOST_BLK_SET_COALESCE, &coalesce, 0, NULL);
+	fail_each(fd, VHOST_BLK_SET_DISCARD, &discard, 0, NULL);
 	fail_each(fd, VHOST_BLK_SET_HAND_BACK, &hand_back, VHOST_BLK_SET_HAND_BACK, &no_hand_back);
 	fail_each(fd, VHOST_BLK_GET_LIMITS, &limits, 0, NULL);
 	fail_each(fd, VHOST_BLK_GET_STATS, &stats, 0, NULL);

@@ -421,10 +421,13 @@ static void switching_makes_durable(void **state)
 	expect_cuts(w);
 }
 
-/* The mode is unchanged if the flush of the switch fails. */
+/* The mode is unchanged if the flush of the switch fails, but changes without one. */
 static void failed_flush_keeps_the_mode(void **state)
 {
 	struct vhost_blk_write_cache cache = { .mode = VHOST_BLK_WRITE_THROUGH };
+	struct vhost_blk_write_cache unflushed = {
+		.mode = VHOST_BLK_WRITE_THROUGH, .flags = VHOST_BLK_WRITE_CACHE_NO_FLUSH,
+	};
 	struct unit *u = *state;
 	char table[64];
 	uint8_t *buf;
@@ -441,6 +444,8 @@ static void failed_flush_keeps_the_mode(void **state)
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache), EIO);
 	assert_errno(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &cache), EIO);
 	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_OK);
+	assert_ok(ioctl(u->dev.fd, VHOST_BLK_SET_WRITE_CACHE, &unflushed));
+	assert_int_equal(unit_io(u, VIRTIO_BLK_T_OUT, 0, buf, 4096), VIRTIO_BLK_S_IOERR);
 }
 
 int main(int argc, char **argv)

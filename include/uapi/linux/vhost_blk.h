@@ -124,18 +124,21 @@ struct vhost_blk_stats {
  * struct vhost_blk_write_cache - when a write may complete
  * @mode:	VHOST_BLK_WRITE_BACK: when the backend has accepted it; a FLUSH
  *		makes it durable.  VHOST_BLK_WRITE_THROUGH: when it is durable.
- * @reserved:	must be 0
+ * @flags:	VHOST_BLK_WRITE_CACHE_NO_FLUSH: do not flush; the caller does
  */
 struct vhost_blk_write_cache {
 	__u32 mode;
-	__u32 reserved;
+	__u32 flags;
 };
+
+#define VHOST_BLK_WRITE_CACHE_NO_FLUSH	1
 
 /*
  * Set the mode, VHOST_BLK_WRITE_BACK at first, at any time.  A change to
  * write-through flushes the attached backend: when the call returns, every
  * write that has completed is durable, and every one that completes from then
- * on.  If that flush fails, so does the call, and the mode stays.
+ * on.  If that flush fails, so does the call, and the mode stays.  A caller that
+ * must not wait for the disk flushes by itself after the call.
  * A module that has this call offers VIRTIO_BLK_F_CONFIG_WCE.
  */
 #define VHOST_BLK_SET_WRITE_CACHE _IOW(VHOST_VIRTIO, 0x52, \
@@ -185,7 +188,8 @@ struct vhost_blk_pin_limit {
  * @secure_erase_sector_alignment: sectors that are erased together
  *
  * Sectors have 512 bytes.  From @max_discard_sectors on, names and meaning are
- * those of struct virtio_blk_config.  How @fd is open makes no difference.
+ * those of struct virtio_blk_config.  How @fd is open makes no difference.  A
+ * DISCARD or WRITE_ZEROES may have longer segments than these.
  */
 struct vhost_blk_limits {
 	__s32 fd;
@@ -303,5 +307,28 @@ struct vhost_blk_coalesce {
  */
 #define VHOST_BLK_SET_COALESCE	_IOW(VHOST_VIRTIO, 0x5B, \
 				     struct vhost_blk_coalesce)
+
+#define VHOST_BLK_DISCARD_FREE		0
+#define VHOST_BLK_DISCARD_IGNORE	1
+
+/**
+ * struct vhost_blk_discard - what becomes of discarded space
+ * @mode:	VHOST_BLK_DISCARD_FREE: the backend may free it.
+ *		VHOST_BLK_DISCARD_IGNORE: it stays.  A DISCARD succeeds and does
+ *		nothing, whether the backend has one or not, and WRITE_ZEROES
+ *		does not unmap.
+ * @reserved:	must be 0
+ */
+struct vhost_blk_discard {
+	__u32 mode;
+	__u32 reserved;
+};
+
+/*
+ * Set the mode, VHOST_BLK_DISCARD_FREE at first, at any time; until the owner is
+ * reset.  It holds for requests that are fetched from then on.
+ */
+#define VHOST_BLK_SET_DISCARD	_IOW(VHOST_VIRTIO, 0x5C, \
+				     struct vhost_blk_discard)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
