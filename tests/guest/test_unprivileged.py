@@ -114,7 +114,7 @@ def test_nothing_else(guest, paths):
     guest.execute("blockdev-add", {"driver": "file", "node-name": "file", "filename": "/dev/fdset/3",
                                    "cache": {"direct": True}})
     try:
-        plug(guest)
+        plug(guest, vhost="force")
     except Refused as error:
         expect_text("no permission to open /dev/vhost-blk: .*vhostfd=", str(error))
     else:

@@ -161,6 +161,9 @@ class Qtest(Machine):
             if kind != "IRQ":
                 raise Failure(f"qtest: {words}: {line}")
 
+    def step_clock(self, seconds):
+        self._guest("clock_step", seconds * 10**9)
+
     def write_port(self, size, port, value):
         self._guest({1: "outb", 2: "outw", 4: "outl"}[size], hex(port), hex(value))
 

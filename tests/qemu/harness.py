@@ -4,13 +4,14 @@
 from contextlib import contextmanager
 
 from tests.lib.disks import null_disk
-from tests.lib.host import Failure, expect_text
+from tests.lib.host import Failure, expect_soon, expect_text
 from tests.lib.machine import Qtest
 from tests.lib.qmp import Refused
 from tests.lib.virtio_blk import Driver, LegacyPci
 
 SIZE = 4 << 20  # of the images, in bytes
 SLOT = 4  # of the disk on the PCI bus
+QDEV = "/machine/peripheral/vhost"  # the disk's QOM path
 RO, FLUSH, MQ = 1 << 5, 1 << 9, 1 << 12  # virtio-blk's feature bits
 
 
@@ -63,6 +64,15 @@ def add_device(machine, driver="vhost-blk-pci", **properties):
     machine.execute("device_add", {"driver": driver, "drive": "disk", "id": "vhost", **properties})
 
 
+def expect_path(machine, path, reason="^$"):
+    """Expect that the kernel or QEMU comes to serve the disk, and that the reason why QEMU does has this text."""
+    def look(name="data-path"):
+        return machine.execute("qom-get", {"path": QDEV, "property": name})
+
+    expect_soon("data path", look, path)
+    expect_text(reason, look("data-path-reason"))
+
+
 def worker_threads(machine):
     """The thread id of each worker, by its name."""
     return dict(machine.workers(lambda task: int(task.name)))
@@ -73,8 +83,8 @@ def drain(machine, size=SIZE):
     machine.execute("block_resize", {"node-name": "disk", "size": size})
 
 
-def remove_device(machine, slot=SLOT):
-    machine.execute("device_del", {"id": "vhost"})
+def remove_device(machine, slot=SLOT, name="vhost"):
+    machine.execute("device_del", {"id": name})
     # The guest's part of an ACPI hot unplug is to eject the slot.
     machine.write_port(4, 0xAE08, 1 << slot)
-    machine.wait_event("DEVICE_DELETED", device="vhost")
+    machine.wait_event("DEVICE_DELETED", device=name)

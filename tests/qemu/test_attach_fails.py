@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.host import TREE, expect, expect_text
-from tests.lib.machine import Qtest
-from tests.lib.virtio_blk import (ACKNOWLEDGE, CONFIGURATION_CHANGED, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, OK,
-                                  READ, Driver, Mmio)
-from tests.qemu.harness import disk, drain, driven, node
+from tests.lib.host import TREE, expect
+from tests.lib.virtio_blk import OK, READ
+from tests.qemu.harness import disk, drain, driven, expect_path, node
 
 PRELOADED = f"{TREE}/build/tests/qemu"
 FAILS = Path("fails")  # while it exists
 ATTACH_FAILS = ["env", f"LD_PRELOAD={PRELOADED}/attachfails.so", f"ATTACH_FAILS={FAILS}"]
-OLD_MODULE_TOO = ["env", f"LD_PRELOAD={PRELOADED}/attachfails.so:{PRELOADED}/oldmodule.so", f"ATTACH_FAILS={FAILS}"]
 
 
 @pytest.fixture
@@ -40,38 +37,16 @@ def test_drained_and_paused(failing):
             expect("status of a read", queue.request(READ, 2)[0], OK)
 
 
-def expect_told(machine, driver):
-    """The device says that it needs a reset, with an interrupt, and is as good as new after one."""
-    expect_text("vhost-blk: cannot attach the host file of 'disk': Cannot allocate memory", machine.messages())
-    running = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK
-    expect("device status", driver.status(), running | NEEDS_RESET)
-    expect("change of the configuration", driver.interrupt_status() & CONFIGURATION_CHANGED, CONFIGURATION_CHANGED)
-    FAILS.unlink()
-    driver.start()
-    expect("device status", driver.status(), running)
-    expect("status of a read", driver.queues[0].request(READ, 0)[0], OK)
-
-
-def modern(wrapper):
-    return Qtest("-global", "virtio-mmio.force-legacy=false", *node(), "-device", "vhost-blk-device,drive=disk",
-                 machine="microvm", wrapper=wrapper)
-
-
 def test_start(failing):
-    """a modern driver is told when the disk does not start"""
-    with modern(ATTACH_FAILS) as machine:
-        driver = Driver(Mmio(machine))
-        failing()
-        driver.start()
-        expect_told(machine, driver)
-
-
-def test_cont_with_older_module(failing):
-    """a modern driver is told when the disk does not go on, as it may be with a module of the first release"""
-    with modern(OLD_MODULE_TOO) as machine:
-        driver = Driver(Mmio(machine))
-        driver.start()
-        failing()
-        machine.execute("stop")
-        machine.execute("cont")
-        expect_told(machine, driver)
+    """QEMU serves a disk that the kernel cannot start, and the kernel does so when it can"""
+    with driven(*node(), *disk(), wrapper=ATTACH_FAILS) as (machine, driver):
+        for _ in range(2):
+            failing()
+            driver.start()
+            queue = driver.queues[0]
+            expect("status of a read", queue.request(READ, 0)[0], OK)
+            expect_path(machine, "qemu", "^cannot attach the host file: Cannot allocate memory$")
+            expect("status of a read", queue.request(READ, 1)[0], OK)
+            FAILS.unlink()
+            expect_path(machine, "kernel")
+            expect("status of a read", queue.request(READ, 2)[0], OK)

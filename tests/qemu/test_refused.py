@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the device refuses, and with which words."""
+"""What the device refuses with vhost=force, and with which words."""
 
 import os
-from typing import Any
 
 from tests.lib.disks import null_disk
 from tests.lib.host import cached, expect_text, shell, unload_module
 from tests.lib.machine import Qtest
 from tests.qemu.harness import SIZE, SLOT, add_device, add_node, disk, make_image, node, refused, remove_device
 
+FORCE = ",vhost=force"
+
 
 def test_no_module():
     """without /dev/vhost-blk the error says to load the module"""
     unload_module()
-    expect_text("there is no /dev/vhost-blk: .*modprobe vhost_blk", Qtest(*node(), *disk()).fails())
+    expect_text("there is no /dev/vhost-blk: .*modprobe vhost_blk", Qtest(*node(), *disk(FORCE)).fails())
 
 
 def test_no_permission():
@@ -22,7 +23,7 @@ def test_no_permission():
     os.chmod("/dev/vhost-blk", 0)
     try:
         expect_text("no permission to open /dev/vhost-blk: .*group .*vhostfd=",
-                    Qtest(*node(), *disk(), wrapper=["setpriv", "--bounding-set", "-dac_override"]).fails())
+                    Qtest(*node(), *disk(FORCE), wrapper=["setpriv", "--bounding-set", "-dac_override"]).fails())
     finally:
         os.chmod("/dev/vhost-blk", mode)
 
@@ -34,15 +35,15 @@ def test_not_raw():
         add_node(machine, driver="qcow2", node_name="format", file={"driver": "file", "filename": "disk.qcow2"})
         add_node(machine, driver="raw", node_name="above", file="format")
         with refused("Node 'format' .driver 'qcow2'. is not a raw image"):
-            add_device(machine, drive="format")
+            add_device(machine, vhost="force", drive="format")
         with refused("Node 'format' .driver 'qcow2'. is not a raw image"):
-            add_device(machine, drive="above")
+            add_device(machine, vhost="force", drive="above")
         add_node(machine, driver="copy-on-read", node_name="filter", file={"driver": "file", "filename": "disk.raw"})
         with refused("Node 'filter' .driver 'copy-on-read'. is not a raw image"):
-            add_device(machine, drive="filter")
+            add_device(machine, vhost="force", drive="filter")
         add_node(machine, driver="null-co", node_name="nothing", size=SIZE)
         with refused("Node 'nothing' .driver 'null-co'. is not a raw image"):
-            add_device(machine, drive="nothing")
+            add_device(machine, vhost="force", drive="nothing")
 
 
 def test_part_of_a_file():
@@ -51,94 +52,54 @@ def test_part_of_a_file():
         with Qtest() as machine:
             add_node(machine, driver="raw", node_name="disk", file={"driver": "file", "filename": "disk.raw"}, **part)
             with refused("Node 'disk' .driver 'raw'. is only a part of its file"):
-                add_device(machine)
+                add_device(machine, vhost="force")
 
 
 def test_odd_size():
     """a file that is no whole number of sectors is refused"""
     make_image("odd.raw", SIZE + 100)
     with Qtest(*node("odd.raw")) as machine:
-        with refused("'disk' is not a whole number of 512-byte sectors"):
-            add_device(machine)
+        with refused("'disk': the host file is not a whole number of sectors"):
+            add_device(machine, vhost="force")
 
 
 def test_probed():
     """an image whose format was only guessed to be raw is refused"""
     with Qtest("-drive", "if=none,id=disk,file=disk.raw") as machine:
         with refused("Node 'disk' .driver 'raw'. has a probed format: specify format=raw"):
-            add_device(machine)
+            add_device(machine, vhost="force")
 
 
 def test_limited():
     """a drive with I/O limits is refused"""
     with Qtest("-drive", "if=none,id=disk,format=raw,file=disk.raw,throttling.iops-total=100") as machine:
-        with refused("'disk' has I/O limits"):
-            add_device(machine)
-
-
-def test_limited_later():
-    """I/O limits for a disk in use are refused, however it is named, and taken once it is unplugged"""
-    limits: dict[str, Any] = dict.fromkeys(["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"], 0)
-    named: dict[str, Any] = {"id": "vhost/virtio-backend"}
-    with Qtest(*node()) as machine:
-        for _ in range(2):
-            add_device(machine, addr=f"{SLOT}")
-            with refused("'vhost/virtio-backend' cannot have I/O limits: .* block cgroup"):
-                machine.execute("block_set_io_throttle", {**limits, **named, "iops": 100})
-            machine.execute("block_set_io_throttle", {**limits, **named})
-            remove_device(machine)
-        machine.execute("device_add", {"driver": "virtio-blk-pci", "drive": "disk", "id": "vhost"})
-        machine.execute("block_set_io_throttle", {**limits, **named, "iops": 100})
-    with Qtest("-drive", "if=none,id=disk,format=raw,file=disk.raw", *disk()) as machine:
-        with refused("'disk' cannot have I/O limits: .* block cgroup"):
-            machine.execute("block_set_io_throttle", {**limits, "device": "disk", "bps": 100})
-
-
-def test_error_policies():
-    """werror and rerror other than the defaults are refused by name"""
-    for option in "werror=stop", "werror=ignore", "rerror=stop":
-        with Qtest("-drive", f"if=none,id=disk,format=raw,file=disk.raw,{option}") as machine:
-            with refused("of werror and rerror only 'report' is possible"):
-                add_device(machine)
-    with Qtest("-drive", "if=none,id=disk,format=raw,file=disk.raw,werror=report,rerror=report", *disk()):
-        pass
+        with refused("'disk': it has I/O limits"):
+            add_device(machine, vhost="force")
 
 
 def test_dirty_bitmaps():
-    """a node with a dirty bitmap is refused, and none is made while the device has the node"""
+    """a node with a dirty bitmap is refused"""
     bitmap = {"node": "disk", "name": "bitmap"}
     with Qtest(*node()) as machine:
         machine.execute("block-dirty-bitmap-add", bitmap)
         with refused("Node 'disk' has dirty bitmaps"):
-            add_device(machine)
+            add_device(machine, vhost="force")
         machine.execute("block-dirty-bitmap-remove", bitmap)
-        add_device(machine, addr=f"{SLOT}")
-        with refused("Node 'disk' cannot have dirty bitmaps"):
-            machine.execute("block-dirty-bitmap-add", bitmap)
-        remove_device(machine)
-        machine.execute("block-dirty-bitmap-add", bitmap)
-
-
-def threshold(size):
-    return {"node-name": "disk", "write-threshold": size}
+        add_device(machine, vhost="force")
 
 
 def test_ignored_options():
-    """what would have no effect is refused: options of the node, and what is asked for while the device has it"""
+    """options of the node that would have no effect are refused"""
     for option in "detect-zeroes=on", "copy-on-read=on":
         with Qtest("-drive", f"if=none,id=disk,format=raw,file=disk.raw,{option}") as machine:
             with refused(f"has {option.partition('=')[0]}"):
-                add_device(machine)
+                add_device(machine, vhost="force")
     with Qtest(*node()) as machine:
-        machine.execute("block-set-write-threshold", threshold(1 << 20))
+        machine.execute("block-set-write-threshold", {"node-name": "disk", "write-threshold": 1 << 20})
         with refused("Node 'disk' has a write threshold"):
-            add_device(machine)
-        machine.execute("block-set-write-threshold", threshold(0))
-        add_device(machine)
-        with refused("Node 'disk' cannot have a write threshold"):
-            machine.execute("block-set-write-threshold", threshold(1 << 20))
-        with refused("cannot have latency histograms"):
-            machine.execute("block-latency-histogram-set", {"id": "vhost/virtio-backend", "boundaries": [10, 100]})
+            add_device(machine, vhost="force")
+        machine.execute("block-set-write-threshold", {"node-name": "disk", "write-threshold": 0})
+        add_device(machine, vhost="force")
 
 
 def test_no_drive():
@@ -196,44 +157,6 @@ def test_same_disk_twice():
                 add_device(machine, drive="meant", id="meant")
                 with Qtest(*node(path, driver, ",locking=off"), *disk()):
                     pass
-
-
-def test_block_jobs():
-    """block jobs, snapshots, resizing below, reopening and replacing the node are refused while the device has it"""
-    make_image("other.raw")
-    busy = "its host file is in use outside the block layer"
-    shared = "Need a root block node"
-    with Qtest("-blockdev", "driver=file,node-name=file,filename=disk.raw",
-               "-blockdev", "driver=raw,node-name=disk,file=file", "-blockdev",
-               "driver=file,node-name=other,filename=other.raw") as machine:
-        job = {"sync": "full", "job-id": "job"}
-        attempts = [
-            (busy, "blockdev-mirror", {"device": "disk", "target": "other", **job}),
-            (shared, "blockdev-mirror", {"device": "file", "target": "other", **job}),
-            (busy, "blockdev-mirror", {"device": "other", "target": "disk", **job}),
-            (busy, "blockdev-backup", {"device": "disk", "target": "other", **job}),
-            (busy, "blockdev-backup", {"device": "other", "target": "disk", **job}),
-            (busy, "block-stream", {"device": "disk", "job-id": "job"}),
-            (busy, "block-commit", {"device": "disk", "job-id": "job"}),
-            (busy, "blockdev-snapshot-sync",
-             {"node-name": "disk", "snapshot-file": "overlay", "snapshot-node-name": "top"}),
-            (busy, "block_resize", {"node-name": "file", "size": 2 * SIZE}),
-            (busy, "blockdev-reopen",
-             {"options": [{"driver": "raw", "node-name": "disk", "file": "file", "offset": 512}]}),
-            (busy, "blockdev-reopen",
-             {"options": [{"driver": "file", "node-name": "file", "filename": "disk.raw", "discard": "unmap"}]}),
-            (busy, "qom-set", {"path": "vhost/virtio-backend", "property": "drive", "value": "other"}),
-            ("in use", "blockdev-del", {"node-name": "disk"}),
-        ]
-        add_device(machine, addr=f"{SLOT}")
-        for pattern, *command in attempts:
-            with refused(pattern):
-                machine.execute(*command)
-        remove_device(machine)
-        machine.execute(*attempts[0][1:])
-        machine.wait_event("BLOCK_JOB_READY")
-        with refused("disk"):
-            add_device(machine)
 
 
 # What is accepted.

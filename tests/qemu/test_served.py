@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.lib.host import expect, shell
 from tests.lib.machine import Machine, Qtest
 from tests.lib.virtio_blk import ACKNOWLEDGE, DRIVER, DRIVER_OK, GET_ID, IOERR, OK, READ, WRITE
-from tests.qemu.harness import (FLUSH, MQ, RO, SIZE, SLOT, add_device, disk, driven, make_image, node, pci_driver,
-                                refused, slow_block_device)
+from tests.qemu.harness import (FLUSH, MQ, RO, SIZE, SLOT, add_device, disk, driven, expect_path, make_image, node,
+                                pci_driver, refused, slow_block_device)
 
 
 def test_accepted_nodes():
@@ -79,16 +79,24 @@ def test_defaults():
 
 
 def test_large_sectors():
-    """what direct I/O on the host's device needs is the smallest and the default logical block size"""
+    """a disk of smaller logical blocks than direct I/O on the host's device takes is QEMU's to serve"""
     shell("modprobe loop")
     device = shell(f"losetup --find --show --sector-size 4096 {make_image('loop.raw')}").strip()
+    reason = "logical_block_size is below the 4096 of the host device"
     try:
-        for more, size in {",cache.direct=on": 4096, "": 512}.items():
-            with driven(*node(device, "host_device", more), *disk()) as (_, driver):
+        for more, size, path in ((",cache.direct=on", 512, "qemu"), (",cache.direct=on", 4096, "kernel"),
+                                 ("", 512, "kernel")):
+            blocks = f",logical_block_size={size},physical_block_size={size}"
+            with driven(*node(device, "host_device", more), *disk(blocks)) as (machine, driver):
                 expect("blk_size", driver.config(4, 20), size)
+                driver.start()
+                block = os.urandom(size)
+                expect("status of a write", driver.queues[0].request(WRITE, 8, block)[0], OK)
+                expect("read", driver.queues[0].request(READ, 8, size=size), (OK, block))
+                expect_path(machine, path, reason if path == "qemu" else "")
         with Qtest(*node(device, "host_device", ",cache.direct=on")) as machine:
-            with refused("logical_block_size must be at least 4096"):
-                add_device(machine, logical_block_size=512)
+            with refused(reason):
+                add_device(machine, vhost="force")
     finally:
         shell(f"losetup --detach {device}")
 

@@ -11,7 +11,6 @@ from tests.lib.host import expect, expect_text
 from tests.lib.machine import Qtest
 from tests.lib.virtio_blk import IOERR, OK, READ, WRITE
 from tests.qemu.harness import MQ, SIZE, add_device, disk, drain, driven, node, refused, worker_threads
-from tests.qemu.test_versions import OLD_MODULE
 
 PATH = {"path": "/machine/peripheral/vhost", "property": "stats"}
 TRACING = Path("/sys/kernel/tracing")
@@ -112,15 +111,6 @@ def test_coalesce_us():
             queue.kick()
             queue.wait()
             expect("status", {queue.status(area) for area in areas}, {OK})
-
-
-def test_stats_of_an_older_module():
-    """a module that does not count gives an error to who reads stats, and serves the disk"""
-    with driven(*node(), *disk(), wrapper=OLD_MODULE) as (machine, driver):
-        with refused("stats: the vhost_blk module does not count requests, load a newer one"):
-            machine.execute("qom-get", PATH)
-        driver.start()
-        expect("a read", driver.queues[0].request(READ, 1)[0], OK)
 
 
 def thread_ids(machine):
