@@ -20,11 +20,11 @@ VARIANTS = {
 
 # The same in a guest: properties of the device.
 NO_POLLING = ", no polling"
-GUEST_VARIANTS = {
-    "vhost-blk": "",
-    f"vhost-blk{NO_POLLING}": ",poll-us=0",
-    "vhost-blk, polling 1 ms": ",poll-us=1000",
-    "vhost-blk, pinned memory": ",pin-limit=67108864",
+GUEST_VARIANTS: dict[str, dict] = {
+    "vhost-blk": {},
+    f"vhost-blk{NO_POLLING}": {"poll-us": 0},
+    "vhost-blk, polling 1 ms": {"poll-us": 1000},
+    "vhost-blk, pinned memory": {"pin-limit": 67108864},
 }
 
 

@@ -78,28 +78,39 @@ def node(name, path, more=""):
     return ["-blockdev", f"driver={driver},node-name={name},filename={path},cache.direct=on,locking=off{more}"]
 
 
+def geometry(path, queues, slot):
+    """Properties that each virtio-blk disk has, with the smallest blocks that direct I/O takes."""
+    block = int(shell(f"blockdev --getss {path}")) if Path(path).is_block_device() else 512
+    return {"num-queues": queues, "queue-size": QUEUE_SIZE, "logical_block_size": block, "physical_block_size": block,
+            "addr": f"{slot:#x}"}
+
+
+def device(driver, name, properties):
+    return ["-device", ",".join([driver, f"id={name}", f"drive={name}",
+                                 *(f"{key}={value}" for key, value in properties.items())])]
+
+
 def vhost_blk(properties):
     return lambda name, path, queues, slot: [
-        *node(name, path), "-device", f"vhost-blk-pci,id={name},drive={name},num-queues={queues}"
-        f",queue-size={QUEUE_SIZE},addr={slot:#x}{properties}"]
+        *node(name, path),
+        *device("vhost-blk-pci", name, {"vhost": "force", **geometry(path, queues, slot), **properties})]
 
 
 def virtio_blk(aio, iothread=""):
     """Such a disk, whose iothread has these properties."""
     return lambda name, path, queues, slot: [
         "-object", f"iothread,id=io-{name}{iothread}", *node(name, path, f",aio={aio}"),
-        "-device", f"virtio-blk-pci,id={name},drive={name},num-queues={queues},queue-size={QUEUE_SIZE}"
-        f",iothread=io-{name},addr={slot:#x}"]
+        *device("virtio-blk-pci", name, {"iothread": f"io-{name}", **geometry(path, queues, slot)})]
 
 
 def mapped_virtio_blk(aio, iothread=""):
     """Such a disk with an iothread of these properties for each queue."""
     def arguments(name, path, queues, slot):
         threads = [f"io-{name}-{queue}" for queue in range(queues)]
-        device = {"driver": "virtio-blk-pci", "id": name, "drive": name, "num-queues": queues, "queue-size": QUEUE_SIZE,
-                  "iothread-vq-mapping": [{"iothread": thread} for thread in threads], "addr": f"{slot:#x}"}
+        properties = {"driver": "virtio-blk-pci", "id": name, "drive": name, **geometry(path, queues, slot),
+                      "iothread-vq-mapping": [{"iothread": thread} for thread in threads]}
         objects = [word for thread in threads for word in ("-object", f"iothread,id={thread}{iothread}")]
-        return [*objects, *node(name, path, f",aio={aio}"), "-device", json.dumps(device)]
+        return [*objects, *node(name, path, f",aio={aio}"), "-device", json.dumps(properties)]
     return arguments
 
 
@@ -251,7 +262,7 @@ def contestants_for(path, compared, addresses=None, guest=0):
     ways = {name: Contestant(vhost_blk(properties), path, "vhost-blk-pci")
             for name, properties in GUEST_VARIANTS.items()}
     if compared:
-        ways["vhost-blk on the block device"] = Contestant(vhost_blk(""), compared, "vhost-blk-pci")
+        ways["vhost-blk on the block device"] = Contestant(vhost_blk({}), compared, "vhost-blk-pci")
     for polling, iothread in POLLING.items():
         for aio in "native", "io_uring", "threads":
             ways[f"virtio-blk aio={aio}{polling}"] = Contestant(virtio_blk(aio, iothread), path)
