@@ -33,7 +33,7 @@ check: ## run every test, JOBS= lanes at a time (LANES="unit-6.12 guest-6.12 ...
 check-static: ## checkpatch, sparse, W=1, shellcheck, flake8, mypy, codespell, the style of QEMU's patches
 	@tests/check static series
 
-check-series: ## QEMU builds after each patch of the series (half an hour)
+check-series: ## QEMU builds after each patch of the series (10 min)
 	@qemu-patches/check --each
 
 check-packages: ## install, upgrade, remove, purge the package on bare Debian 12 and 13 (10 min, root)
