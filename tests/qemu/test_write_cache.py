@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """The write cache: who decides on its mode, and what a write means in each."""
 
+import time
 from pathlib import Path
 
 from tests.lib.disks import loop_disk, null_disk
 from tests.lib.host import expect, wait_until
 from tests.lib.virtio_blk import IOERR, OK, WRITE
-from tests.qemu.harness import FLUSH, disk, driven, make_image, node
+from tests.qemu.harness import FLUSH, disk, driven, make_image, node, slow_block_device
 
 CONFIG_WCE = 1 << 11
 SYNC = 4  # the type of a flush
@@ -63,6 +64,17 @@ def test_write_cache_switched():
         driver.set_config(1, WRITEBACK, 0)
         driver.start(features=FLUSH | CONFIG_WCE)
         expect_mode(driver, device, True)
+
+
+def test_write_cache_of_a_slow_disk():
+    """QMP answers while a slow disk writes what the guest has written before it switched the cache off"""
+    with slow_block_device(5000) as device, driven(*node(device, "host_device"), *disk()) as (machine, driver):
+        driver.start(features=FLUSH | CONFIG_WCE)
+        expect("status of a write", driver.queues[0].request(WRITE, 0, bytes(4096), 4096)[0], OK)
+        start = time.monotonic()
+        driver.set_config(1, WRITEBACK, 0)
+        machine.execute("query-status")
+        expect("both within two seconds", time.monotonic() - start < 2, True)
 
 
 def test_write_cache_of_a_failing_disk():
