@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.lib.host import TREE, shell, wait_until
+from tests.lib.host import shell, wait_until
 
 NULL_BLK = Path("/sys/kernel/config/nullb")
-ERASED = 0xe5  # each byte of an erasable_disk() that was erased securely
 
 
 @contextmanager
@@ -40,16 +39,6 @@ def scsi_disk(options):
         yield f"/dev/{found[0]}"
     finally:
         shell("rmmod scsi_debug")
-
-
-@contextmanager
-def erasable_disk(parameters):
-    """The disk of tests/modules/erasable.c, with these parameters; one at a time."""
-    shell(f"{TREE}/tests/lib/load-module tests/erasable {parameters}")
-    try:
-        yield "/dev/erasable"
-    finally:
-        shell("rmmod erasable")
 
 
 @contextmanager

@@ -5,8 +5,8 @@ import struct
 
 from tests.lib.host import Failure, wait_until
 
-READ, WRITE, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE = 0, 1, 8, 11, 13, 14  # types of requests
-OUT = {WRITE, DISCARD, WRITE_ZEROES, SECURE_ERASE}  # those whose data the device reads
+READ, WRITE, SYNC, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13  # types of requests
+OUT = {WRITE, DISCARD, WRITE_ZEROES}  # those whose data the device reads
 OK, IOERR, UNSUPP = 0, 1, 2  # status of a request
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 64  # device status
 VERSION_1, ACCESS_PLATFORM = 1 << 32, 1 << 33  # features

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from tests.lib.disks import loop_disk, null_disk
 from tests.lib.host import expect, wait_until
-from tests.lib.virtio_blk import IOERR, OK, WRITE
+from tests.lib.virtio_blk import IOERR, OK, SYNC, WRITE
 from tests.qemu.harness import FLUSH, disk, driven, make_image, node, slow_block_device
 
 CONFIG_WCE = 1 << 11
-SYNC = 4  # the type of a flush
 WRITEBACK = 32  # offset in the configuration space
 FLUSHES = 15  # field of a block device's statistics
 DIRECT = ",cache.direct=on"
